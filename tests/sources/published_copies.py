@@ -450,7 +450,7 @@ def _eemo_bench_pair(root: Path) -> Expected:
     })  # fmt: skip
 
 
-def _faba(kind: str, question: str) -> Callable[[Path], Expected]:
+def _faba(kind: str, question: str, answer: str = "Answer.", **fields: Any) -> Callable[[Path], Expected]:
     def draw(root: Path) -> Expected:
         for split, count in (("train", 4), ("eval", 2)):
             items = []
@@ -461,12 +461,13 @@ def _faba(kind: str, question: str) -> Callable[[Path], Expected]:
                     "source": "AffectNet", "image": image, "id": f"AffectNet/{number}",
                     "landmark": f"FABAInstruct/{split}/landmarks/AffectNet/{number}.npy",
                     "conversations": [{"from": "human", "value": f"{question}\n<image>"},
-                                      {"from": "gpt", "value": f"Answer {number}."}],
+                                      {"from": "gpt", "value": f"{answer} Face {number}."}],
                 })  # fmt: skip
             _text(root / "FABAInstruct" / split / f"{split}_{kind}_anno.json", [json.dumps(items)])
         return Expected(6, f"faba_{kind}/FABAInstruct/eval/images/AffectNet/1", {
-            "split": "test", "instructions": [{"kind": "conversation", "question": question, "answer": "Answer 1.",
-                                               "provenance": f"import:faba_{kind}"}],
+            "split": "test", "instructions": [{"kind": "conversation", "question": question,
+                                               "answer": f"{answer} Face 1.", "provenance": f"import:faba_{kind}"}],
+            **fields,
         })  # fmt: skip
 
     return draw
@@ -554,7 +555,11 @@ DRAWERS: dict[str, Callable[[Path], Expected]] = {
     "artelingo": _artelingo, "emoart": _emoart, "mvei": _mvei, "eemo_bench": _eemo_bench,
     "eemo_bench_pair": _eemo_bench_pair, "faba_emotion": _faba("emotion", "What is the emotion of this face?"),
     "pope": _pope, "mme": _mme, "scienceqa": _scienceqa, "vqav2": _vqav2,
-    "faba_au": _faba("au", "Which action units are there?"),
+    "faba_au": _faba(
+        "au", "Which action units are there?", "The lip corner puller (AU12) and AU6 are active, AU4 is not.",
+        action_units={unit: float(unit in (6, 12)) for unit in (1, 2, 4, 5, 6, 10, 12, 17, 24, 25, 26, 43)},
+        extra={"units_by": "gpt-4v", "units_scale": "presence", "occurrence_only": "1,2,4,5,6,10,12,17,24,25,26,43"},
+    ),
     "raf_db": _raf("raf_db", 7, {"emotion": "happiness", "split": "train"}),
     "raf_db_compound": _raf("raf_db_compound", 11, {"emotion": "sadly angry", "split": "train"}),
 }  # fmt: skip

@@ -9,6 +9,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import scipy.io
@@ -16,7 +18,7 @@ import scipy.io
 from lavis_emovit.errors import DataError
 from lavis_emovit.sources.base import Notes
 from lavis_emovit.sources.catalogue import find_entry
-from lavis_emovit.sources.layouts import fingerprint, open_dataset
+from lavis_emovit.sources.layouts import LayoutSettings, fingerprint, open_dataset
 
 
 def _read(name, root, tmp_path):
@@ -268,3 +270,24 @@ def test_an_empty_rating_is_none_and_one_in_words_is_refused(tmp_path):
     _emotic(tmp_path / "other", {"valence": "seven"})
     with pytest.raises(DataError, match=r"entry 0, person 0: valence is not a number \(\['seven'\]\)"):
         _read("emotic", tmp_path / "other", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("answers", "expected"),
+    [
+        (["AU6 and AU12 are active, and there is no AU4."], {4: 0.0, 6: 1.0, 12: 1.0}),
+        # One answer claims a unit that the other denies.
+        (["AU6, AU12.", "AU12 is active, AU6 is absent."], {4: 0.0, 12: 1.0}),
+        (["A friendly face."], None),
+    ],
+)
+def test_action_units_of_answers(tmp_path, answers, expected):
+    turns = [turn for text in answers for turn in ({"from": "human", "value": "?"}, {"from": "gpt", "value": text})]
+    (tmp_path / "train.json").write_text(json.dumps([{"image": "a.jpg", "conversations": turns}]))
+    settings = {"units": [4, 6, 12], "units_by": "gpt-4v", "check_images": False}
+    notes = Notes()
+    node = LayoutSettings.model_validate({"source": "conversations", "conversations": settings})
+    (record,) = node.reader(tmp_path, source="mine", notes=notes).read()
+    assert record.action_units == expected
+    assert (record.extra.get("units_by") == "gpt-4v") is (expected is not None)
+    assert notes.serious() == [] and len(notes.lines) == (expected is None)

@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic import Field
 
+from lavis_emovit.emotion.answer_units import read_action_units
 from lavis_emovit.emotion.labels import LabelSetName, get_label_set
 from lavis_emovit.errors import DataError
 from lavis_emovit.files import parse_json, read_file
@@ -44,6 +45,9 @@ class ConversationSettings(Settings):
     images: str = ""  # folder that the items' image paths are relative to, below the root
     label_set: LabelSetName | None = None  # label set of the emotions in the items or in their categorical answers
     split: str = "train"  # split of items without one
+    # Action units to read from the answers, such as those that FABA-Instruct describes; empty: none.
+    units: tuple[int, ...] = ()
+    units_by: str = "answers"  # who wrote these answers, for `units_by` in `extra`
     check_images: bool = True  # whether every image must exist; if not, only the texts are read
 
 
@@ -94,6 +98,7 @@ class ConversationReader(Reader, layout="conversations"):
         if self._extracts and self.extract_to is None:
             raise DataError(f"{self.place}: contains the images; pass a folder for them (`extract_to`)")
         self._records: list[EmotionRecord] = []
+        self._num_without_units = 0
         self._contents: dict[str, str] = {}  # name of an image inside a file -> hash of its bytes
         self._names: dict[str, str] = {}
         splits = list(self.settings.files) or [self.settings.split] * len(self.files())
@@ -163,7 +168,7 @@ class ConversationReader(Reader, layout="conversations"):
     def records(self) -> Iterator[EmotionRecord]:
         labels = get_label_set(self.settings.label_set) if self.settings.label_set is not None else None
         for record in self._records:
-            changes: dict[str, str] = {}
+            changes: dict[str, Any] = self._units(record) if self.settings.units else {}
             if self.settings.images and not self._extracts:
                 changes["image"] = f"{self.settings.images.strip('/')}/{record.image}"
             with self.collect_faults(f"image '{record.image}'"):
@@ -176,6 +181,24 @@ class ConversationReader(Reader, layout="conversations"):
                     changes["image"] = self.require_image(image)
                 # Validated again: the folder may lead out of the image root.
                 yield build_record({**record.model_dump(exclude_defaults=True), **changes}, "record")
+        if self._num_without_units:
+            self.notes.add(f"the answers about {self._num_without_units} images name no action unit", expected=True)
+
+    def _units(self, record: EmotionRecord) -> dict[str, Any]:
+        """The action units that the answers of a record name or deny, as fields; nothing if they contradict."""
+        read = [read_action_units(item.answer, self.settings.units) for item in record.instructions]
+        found: dict[int, set[float]] = {}
+        for answer in read:
+            for unit in self.settings.units if answer.status == "ok" else ():
+                value = answer.values[f"AU{unit}"]
+                found.setdefault(unit, set()).update([float(value > 0)] if value is not None else [0.0, 1.0])
+        clear = {unit: values.pop() for unit, values in sorted(found.items()) if len(values) == 1}
+        if not clear:
+            self._num_without_units += 1
+            return {}
+        marks = {"units_by": self.settings.units_by, "units_scale": "presence"}
+        only = ",".join(map(str, clear))
+        return {"action_units": clear, "extra": {**record.extra, **marks, "occurrence_only": only}}
 
 
 def _is_parquet(path: Path) -> bool:

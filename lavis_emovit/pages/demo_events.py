@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ class DemoEvents:
         for model, reasons in zip(self._models, self._at.reasons):
             note = "This run was not evaluated on explanations." if "explanation" in model.untrained else ""
             if model.explanation is not None:
-                yield from _growing(reasons, "Explanation", model.explain(data), note)
+                yield from _growing(reasons, "Explanation", partial(model.explain, data), note)
         for model, looks in zip(self._models, self._at.looks):
             attention = model.attention(data)
             if attention is None:
@@ -114,11 +115,7 @@ class DemoEvents:
             return
         yield {self._at.status: "The model reads the question.", **dict.fromkeys(self._at.replies, "")}
         for model, reply in zip(self._models, self._at.replies):
-            try:
-                yield from _growing(reply, f"Answer of {model.name}", model.answer(chosen.data, question), "")
-            except UserError as error:
-                yield {self._at.status: "", reply: parts.problem(str(error))}
-                return
+            yield from _growing(reply, f"Answer of {model.name}", partial(model.answer, chosen.data, question), "")
         yield {self._at.status: "The answer is complete."}
 
     def corrected(self, chosen: Chosen | None, label: str | None, person: str) -> str:
@@ -144,9 +141,14 @@ class DemoEvents:
         return f"Saved: {record.emotion}, by {record.extra['person']}."
 
 
-def _growing(place: Any, heading: str, pieces: Iterator[str], note: str) -> Iterator[Changes]:
+def _growing(place: Any, heading: str, write: Callable[[], Iterator[str]], note: str) -> Iterator[Changes]:
+    """The pieces of an answer as they come; if the question cannot be asked, why."""
     text = ""
-    for piece in pieces:
-        text += piece
-        yield {place: parts.written(heading, text, False)}
+    try:
+        for piece in write():
+            text += piece
+            yield {place: parts.written(heading, text, False)}
+    except UserError as error:
+        yield {place: parts.problem(str(error))}
+        return
     yield {place: parts.written(heading, text or "(The model wrote nothing.)", True, note)}

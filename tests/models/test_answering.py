@@ -4,7 +4,8 @@
 - settings come from the configuration, calls can change them, and invalid ones are rejected by name;
 - a seed makes sampling repeatable and leaves torch's generators unchanged;
 - with choices, the answer is always one of them;
-- the pieces of a stream are the answer; its errors reach the reader, and closing it stops the generation;
+- the pieces of a stream are the answer; its errors reach the reader, closing it stops the
+  generation, and it has the autocast of its call;
 - questions are never truncated: those that do not fit the context are rejected;
 - candidates are ranked by the documented rules under LAVIS's names.
 """
@@ -283,3 +284,19 @@ def test_invalid_questions_are_rejected_by_name(model, batch):
         model.generate({**batch, "prompt": ["a", "b"]})
     with pytest.raises(ValueError, match="no image"):
         model.generate({"image": torch.zeros(0, 3, 16, 16), "prompt": "Why?"})
+
+
+def test_a_stream_has_the_autocast_of_its_call(model, batch, monkeypatch):
+    seen, generate = [], model._generate_ids
+
+    def watched(*arguments):
+        seen.append(torch.is_autocast_enabled("cpu"))
+        return generate(*arguments)
+
+    monkeypatch.setattr(model, "_generate_ids", watched)
+    one = {"image": batch["image"][:1], "prompt": "Why?"}
+    with torch.autocast("cpu", torch.bfloat16):
+        stream = model.generate_stream(one, max_length=2)
+    list(stream)
+    list(model.generate_stream(one, max_length=2))
+    assert seen == [True, False]

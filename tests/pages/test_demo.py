@@ -195,6 +195,9 @@ def test_a_question_of_the_visitor_is_answered(visit: Any, model: PageModel, run
     visit.wait_for_selector("#reply-0 [aria-busy=false]")
     expected = "".join(model.answer(run.images[0].read_bytes(), text))
     assert answer.locator(".text").inner_text() == expected
+    visit.get_by_label("Your own question").fill("Is it calm? " * 80)
+    visit.get_by_role("button", name="Ask").click()
+    visit.get_by_role("alert").get_by_text("the language model's context is 512; shorten the question").wait_for()
 
 
 def test_a_file_that_is_no_image_is_named_and_the_next_one_works(

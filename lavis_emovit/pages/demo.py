@@ -45,6 +45,8 @@ def demo_page(models: Sequence[PageModel], examples: Sequence[Example] = (), cor
         chosen = gradio.State(None, time_to_live=KEPT_S[1])
         with gradio.Row(equal_height=False):
             with gradio.Column(min_width=300, scale=4, elem_classes="stays"):
+                # `gradio.Image` would open the file before our decoder does, and Gradio writes a stub file into this
+                # folder for a subclass of it (findings/gradio_component_subclass_leaves_a_stale_stub.sh).
                 upload = gradio.File(label="Image", file_types=_FILE_TYPES, type="binary", height=150, elem_id="upload")
                 shown = html(elem_id="shown")
                 status = live()

@@ -97,6 +97,6 @@ class FrameSettings(Settings):
         if (self.rate_fps is not None) != (self.sampler in ("dense", "around")):
             need = "needs" if self.rate_fps is None else "has no use for"
             raise ValueError(f"sampler '{self.sampler}' {need} rate_fps")
-        if "events" in self.model_fields_set and self.sampler != "events":
+        if self.events != EventSettings() and self.sampler != "events":
             raise ValueError(f"`events` belongs to sampler 'events', this one is '{self.sampler}'")
         return self

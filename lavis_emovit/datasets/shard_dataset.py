@@ -15,7 +15,7 @@ import torch
 from lavis_emovit.datasets.base import OrderedDataset
 from lavis_emovit.datasets.faults import FaultLog, FaultSettings
 from lavis_emovit.errors import DataError
-from lavis_emovit.images import decode_image
+from lavis_emovit.processors.base import NO_FRAMES
 from lavis_emovit.records import INSTRUCTION_KINDS, EmotionRecord
 from lavis_emovit.settings import nearest_name
 from lavis_emovit.shards.index import ShardIndex
@@ -33,19 +33,19 @@ class EmotionShardDataset(OrderedDataset):
     """The samples of a shard index that have questions.
 
     An item is a pure function of (seed, epoch, number), in whichever process: `dataset[(epoch, number)]`, or
-    `dataset[number]` for epoch 0. It has `image` float32 [3, H, W], `pairs`, a list of (question, answer, instance id,
-    label), and `record_id`. A faulty sample is replaced by another one, determined by the same three numbers; the item
-    then also has a key `fault`, which reaches `fault_log` through the batch.
+    `dataset[number]` for epoch 0. It has `image` float32 [3, H, W], of clips [3, F, H, W]; `pairs`, a list of
+    (question, answer, instance id, label); and `record_id`. A faulty sample is replaced by another one, determined by
+    the same three numbers; the item then also has a key `fault`, which reaches `fault_log` through the batch.
 
     Args:
         index: the shards, or the path of their index.
-        image_processor, text_processor: called as `processor(image, seed=...)`, and on every question.
+        image_processor, text_processor: called as `processor.read(bytes, clip, seed=...)`, and on every question.
         seed: seed of the augmentation and of the selection of pairs, which changes with every epoch.
         faults: how to treat samples that cannot be read; None: stop at the first.
         kinds, share, ...: see `DatasetSettings`.
 
     Raises:
-        DataError: unknown kinds, or no sample with a question.
+        DataError: unknown kinds, or no sample with a question; for an item that is a clip, no `frames`.
     """
 
     def __init__(
@@ -199,15 +199,18 @@ class EmotionShardDataset(OrderedDataset):
         raise DataError(f"{fault}\nThe {_MAX_REPLACEMENTS} samples tried as replacements cannot be read either.")
 
     def _image(self, sample: ShardSample, epoch: int, number: int) -> torch.Tensor:
+        if sample.record.clip is not None and self.image_processor.frames is None:
+            # Not a faulty sample, which another one could replace.
+            raise DataError(f"{self.index.folder}: {NO_FRAMES}")
+        seed = self._item_seed("image", epoch, number)
         try:
-            image = decode_image(sample.image_bytes, min_side_px=self.image_processor.min_side_px)
+            return self.image_processor.read(sample.image_bytes, sample.record.clip, seed=seed)[0]
         except DataError as error:
             place = self.index.folder / self.index.key_of(int(self.samples[number]))
             raise SampleFaultError(
                 f"{place} ('{sample.record.id}'): {error}. Build the shards again without this image (`--skip-bad`).",
                 "bad_image",
             ) from None
-        return self.image_processor(image, seed=self._item_seed("image", epoch, number))
 
     def _pairs(self, record: EmotionRecord, epoch: int, number: int) -> list[Pair]:
         written, chosen = record.instructions, self._places(record)

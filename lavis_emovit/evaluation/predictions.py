@@ -50,6 +50,7 @@ class PredictionRow(BaseModel):
         options: of a multiple choice, in the order of the question.
         predictions: all that an answer names, in its order, where it may name several: words, or a ranking.
         confidence: the probability of being right that the answer states, from 0 to 1.
+        frames_s: of a clip, when the frames are shown that the model saw, in seconds.
         prompt: sha256 of what the model was asked, see `prompt_sha256`; None for baselines, which are not asked.
     """
 
@@ -77,6 +78,7 @@ class PredictionRow(BaseModel):
     options: tuple[str, ...] | None = None
     predictions: tuple[str, ...] | None = None
     confidence: float | None = Field(default=None, ge=0.0, le=1.0)
+    frames_s: tuple[FiniteFloat, ...] | None = None
 
     @field_validator("votes")
     @classmethod

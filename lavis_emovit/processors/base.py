@@ -8,9 +8,15 @@ from typing import Any, ClassVar
 import torch
 from lavis.processors.base_processor import BaseProcessor
 
+from lavis_emovit.clips.clip import Clip, FrameSettings
+from lavis_emovit.clips.reading import read_frames
+from lavis_emovit.errors import DataError
+from lavis_emovit.images import decode_image
 from lavis_emovit.processors.image import stack_images
 from lavis_emovit.processors.settings import read_processor_settings
 from lavis_emovit.settings import Settings
+
+NO_FRAMES = "the data have clips; set `frames` of the image processors, such as {num_frames: 8} (docs/clips.md)"
 
 
 class ImageProcessor(BaseProcessor):
@@ -18,6 +24,7 @@ class ImageProcessor(BaseProcessor):
 
     settings_class: ClassVar[type[Settings]]
     settings: Any
+    is_random: ClassVar[bool] = False  # whether a seed changes the result, and the frames of a clip
 
     def __init__(self, settings: Settings | None = None):
         self.settings = settings or self.settings_class()
@@ -31,6 +38,36 @@ class ImageProcessor(BaseProcessor):
         """The smallest size to decode an image at; None: full size."""
         return None
 
+    @property
+    def frames(self) -> FrameSettings | None:
+        """Which frames of clips are looked at; None: it reads images."""
+        return getattr(self.settings, "frames", None)
+
+    def read(
+        self, data: bytes, clip: Clip | None = None, *, seed: int | None = None
+    ) -> tuple[Any, tuple[float, ...] | None]:
+        """An encoded image as model input, and None; with `frames`, a clip and the presentation times of its frames.
+
+        All frames of a clip are cropped and flipped alike. An image is then a clip that shows it in every frame.
+
+        Returns:
+            float32 [3, H, W], or [3, F, H, W] with `frames`; and F times in seconds.
+
+        Raises:
+            DataError: it cannot be decoded, or it is a clip and the settings have no `frames`.
+        """
+        frames = self.frames
+        if frames is None:
+            if clip is not None:
+                raise DataError(NO_FRAMES)
+            return self(decode_image(data, min_side_px=self.min_side_px), seed=seed), None
+        draw = seed if self.is_random else None
+        found = [
+            (time_s, self(image, seed=seed))
+            for time_s, image in read_frames(data, clip, frames, seed=draw, min_side_px=self.min_side_px)
+        ]
+        return torch.stack([pixels for _, pixels in found], dim=1), tuple(round(time_s, 3) for time_s, _ in found)
+
     def stack(self, images: Sequence[torch.Tensor]) -> torch.Tensor:
-        """A batch of images from this processor, float32 [B, 3, image_size, image_size]."""
+        """A batch of images from this processor, float32 [B, 3, image_size, image_size]; clips have [B, 3, F, ...]."""
         return stack_images(images)

@@ -20,6 +20,7 @@ class EmovitImageTrainProcessor(ImageProcessor):
 
     settings_class = ImageTrainSettings
     settings: ImageTrainSettings
+    is_random = True
 
     def __call__(self, item: Image.Image, seed: int | None = None) -> torch.Tensor:
         """An image as model input, float32 [3, image_size, image_size].

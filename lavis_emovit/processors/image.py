@@ -13,6 +13,7 @@ from torch.utils.data import default_collate
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
+from lavis_emovit.errors import DataError
 from lavis_emovit.images import REDUCED_KEY
 
 CROP_RATIO = (3.0 / 4.0, 4.0 / 3.0)
@@ -98,6 +99,15 @@ def _crop_box(
 
 
 def stack_images(images: Sequence[torch.Tensor]) -> torch.Tensor:
-    """[B, 3, H, W] out of B images of one size; no images give an empty batch."""
+    """[B, 3, H, W] out of B images of one size, [B, 3, F, H, W] out of clips; no images give an empty batch.
+
+    DataError for clips of different lengths, or clips and images, which datasets of one recipe may give.
+    """
+    if len({image.shape for image in images}) > 1:
+        shapes = ", ".join(str(list(shape)) for shape in sorted({tuple(image.shape) for image in images}))
+        raise DataError(
+            f"a batch has images of the shapes {shapes}; give all datasets the same vis_processor.*.image_size and "
+            "frames.num_frames"
+        )
     # In a DataLoader worker `default_collate` stacks straight into memory that it shares with the main process.
     return default_collate(list(images)) if images else torch.zeros(0, 3, 0, 0)

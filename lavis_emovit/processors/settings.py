@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from lavis_emovit.clips.clip import FrameSettings
 from lavis_emovit.errors import ConfigError
 from lavis_emovit.images import CLIP_MEAN, CLIP_STD
 from lavis_emovit.settings import Settings, SettingsT, valid_settings
@@ -17,6 +18,7 @@ class _ImageSettings(Settings):
     mean: tuple[float, float, float] = CLIP_MEAN
     std: tuple[float, float, float] = CLIP_STD
     draft: bool = True
+    frames: FrameSettings | None = None  # which frames of clips are looked at; null: there are only images
 
 
 class ImageEvalSettings(_ImageSettings):

@@ -12,6 +12,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from lavis_emovit.clips.reading import film_strip
 from lavis_emovit.distributed import processes
 from lavis_emovit.errors import ConfigError, DataError
 from lavis_emovit.evaluation.adapters.base import Item
@@ -173,15 +174,18 @@ class Evaluator:
         return shown
 
     def _thumbnail(self, item: Item) -> str:
-        """A small JPEG of an item, as a path relative to the run's folder."""
+        """A small JPEG of an item, or a film strip of a clip, as a path relative to the run's folder."""
         # Records of two datasets may have the same id.
         digest = hashlib.sha256(item.image_bytes).hexdigest()[:8]
         name = f"{_file_name(item.record.id)}-{digest}.jpg"
         path = self._folder.predictions / "images" / name
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            image = decode_image(item.image_bytes).convert("RGB")
-            image.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
+            if item.record.clip is not None:
+                image = film_strip(item.image_bytes, item.record.clip, THUMBNAIL_PX // 2)
+            else:
+                image = decode_image(item.image_bytes)
+                image.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
             buffer = io.BytesIO()
             image.save(buffer, "JPEG", quality=85)
             path.write_bytes(buffer.getvalue())

@@ -8,11 +8,15 @@ from functools import partial
 from glob import glob, has_magic
 from pathlib import Path
 
+from lavis_emovit.clips.clip import Clip
+from lavis_emovit.clips.video import VIDEO_SUFFIXES
 from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.exchange.samples import RECORDS_NAME
 from lavis_emovit.files import IMAGE_SUFFIXES, RARE_IMAGE_SUFFIXES, images_below, read_file
 from lavis_emovit.records import EmotionRecord, find_image_root, read_records
+from lavis_emovit.shards.clips import pack_clip
 from lavis_emovit.shards.columns import INDEX_NAME
+from lavis_emovit.shards.images import BadImageError
 from lavis_emovit.shards.index import ShardIndex, find_indexes
 from lavis_emovit.shards.reader import ShardReader
 
@@ -27,18 +31,21 @@ class InputImage:
         name: unique in a prediction: the path as given, or the id of a record.
         read: returns its bytes; OSError or DataError if it cannot be read.
         record: of images of a dataset.
+        clip: of a video file that is no record's.
     """
 
     name: str
     read: Callable[[], bytes]
     record: EmotionRecord | None = None
+    clip: Clip | None = None
 
 
 def input_images(places: Iterable[str], images: Path | None = None) -> list[InputImage]:
     """All images of several places, each once, in order.
 
     Args:
-        places: image files, folders (with all images below), patterns with `*`, records files, shards or their URL.
+        places: image and video files, folders (with all images below), patterns with `*`, records files, shards or
+            their URL.
         images: folder of the image paths of records, if not theirs.
 
     Raises:
@@ -69,7 +76,7 @@ def _images_of(place: str, images: Path | None) -> Iterator[InputImage]:
         records = path / RECORDS_NAME if path.is_dir() else path
         root = find_image_root(records, images)
         for record in read_records(records):
-            yield InputImage(record.id, partial(read_file, root / record.image), record)
+            yield InputImage(record.id, partial(_bytes_below, root, record), record)
         return
     if path.is_dir():
         paths: Iterable[Path] = images_below(path)
@@ -81,7 +88,17 @@ def _images_of(place: str, images: Path | None) -> Iterator[InputImage]:
     else:
         raise UserError(f"{place}: no such file or folder")
     for one in paths:
-        yield InputImage(str(one), partial(read_file, one))
+        is_video = one.suffix.lower().removeprefix(".") in VIDEO_SUFFIXES
+        yield InputImage(str(one), partial(read_file, one), clip=Clip() if is_video else None)
+
+
+def _bytes_below(root: Path, record: EmotionRecord) -> bytes:
+    if record.clip is not None and record.clip.frames is not None:
+        try:
+            return pack_clip(root, record, record.clip, None, None)[1]
+        except BadImageError as error:
+            raise DataError(str(error)) from None
+    return read_file(root / record.image)
 
 
 def _in_shards(index: ShardIndex) -> Iterator[InputImage]:

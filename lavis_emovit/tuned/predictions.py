@@ -103,7 +103,8 @@ class _Images:
         return [self._prepared(image) for image in self._images[number * self._size : (number + 1) * self._size]]
 
     def _prepared(self, image: InputImage) -> Prepared:
-        item = Item(image.record or ANY_RECORD, b"", Truth())
+        record = image.record or ANY_RECORD.model_copy(update={"clip": image.clip})
+        item = Item(record, b"", Truth())
         try:
             return prepare(Item(item.record, image.read(), item.truth), self._model)
         except OSError as error:

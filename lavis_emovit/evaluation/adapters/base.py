@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, get_args, runtime_checkable
 
+from lavis_emovit.clips.clip import Clip
 from lavis_emovit.emotion.labels import LabelSet
+from lavis_emovit.errors import DataError
 from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Kind, Method
 from lavis_emovit.evaluation.questions import Question
 from lavis_emovit.evaluation.truths import Truth
@@ -78,6 +80,14 @@ class LanguageModel(EvaluatedModel, Protocol):
             DataError: the image cannot be decoded.
         """
         ...
+
+    def prepare_clip(self, data: bytes, clip: Clip) -> tuple[Any, tuple[float, ...] | None]:
+        """A clip as `score` and `write` take it, and the presentation times of its frames in seconds.
+
+        Raises:
+            DataError: it cannot be decoded, or the model reads only images.
+        """
+        raise DataError("it is a clip, but this model reads only images")
 
     def score(
         self, images: Sequence[Any], image_index: Sequence[int], questions: Sequence[Question], method: Method

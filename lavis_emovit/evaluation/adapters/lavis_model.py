@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from lavis_emovit.clips.clip import Clip
 from lavis_emovit.errors import ConfigError, WeightsError
 from lavis_emovit.evaluation.adapters.base import Failure, LanguageModel, ModelPlace, register_adapter
 from lavis_emovit.evaluation.benchmarks import Method
 from lavis_emovit.evaluation.questions import Question
-from lavis_emovit.images import decode_image
 from lavis_emovit.settings import Settings
 
 if TYPE_CHECKING:
@@ -122,9 +122,12 @@ class LavisModel(LanguageModel):
         return dict(self._identity)
 
     def prepare(self, image_bytes: bytes) -> torch.Tensor:
-        """A normalised image, float32 [3, H, W]."""
-        image = decode_image(image_bytes, min_side_px=self._image_processor.min_side_px)
-        return self._image_processor(image)
+        """A normalised image, float32 [3, H, W]; of a model of clips [3, F, H, W]."""
+        return self._image_processor.read(image_bytes)[0]
+
+    def prepare_clip(self, data: bytes, clip: Clip) -> tuple[torch.Tensor, tuple[float, ...] | None]:
+        """A normalised clip, float32 [3, F, H, W]."""
+        return self._image_processor.read(data, clip)
 
     def score(
         self, images: Sequence[torch.Tensor], image_index: Sequence[int], questions: Sequence[Question], method: Method

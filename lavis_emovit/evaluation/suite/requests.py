@@ -43,10 +43,14 @@ _NOT_FINITE = "the model returned a score that is not a finite number"
 
 @dataclass(frozen=True)
 class Prepared:
-    """An item with its image as the model takes it, or with the reason why there is none."""
+    """An item with its image as the model takes it, or with the reason why there is none.
+
+    Of a clip also the presentation times of the frames that the model sees, in seconds.
+    """
 
     item: Item
     image: Any = None
+    frames_s: tuple[float, ...] | None = None
     problem: str | None = None
 
 
@@ -70,7 +74,10 @@ def prepare(item: Item, model: LanguageModel) -> Prepared:
     """The item with its image prepared; if the image cannot be decoded, with the problem instead."""
     try:
         # The encoded image is not needed any more, and need not travel from a loader's process.
-        return Prepared(replace(item, image_bytes=b""), model.prepare(item.image_bytes))
+        rest = replace(item, image_bytes=b"")
+        if item.record.clip is not None:
+            return Prepared(rest, *model.prepare_clip(item.image_bytes, item.record.clip))
+        return Prepared(rest, model.prepare(item.image_bytes))
     except DataError as error:
         return Prepared(item, problem=str(error))
 
@@ -158,6 +165,7 @@ class BatchRequests:
         base = _empty_row(
             item, row.truth, settings, row.variant, error=row.prepared.problem, prompt=self._prompts.get(row.variant)
         )
+        base = base.model_copy(update={"frames_s": row.prepared.frames_s})
         if base.error is not None:
             return base
         if row.questions and row.questions[0].options:

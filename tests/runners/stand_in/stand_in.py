@@ -20,6 +20,7 @@ from torch import nn
 
 from lavis_emovit.datasets.collate import collate
 from lavis_emovit.emotion.labels import LabelSet
+from lavis_emovit.images import decode_image
 from lavis_emovit.models.protocol import AnswerLoss
 from lavis_emovit.records import EmotionRecord
 from lavis_emovit.settings import Settings
@@ -193,7 +194,10 @@ class StandInDataset(torch.utils.data.Dataset):
 class StandInProcessor:
     """Pixels as numbers around 0, float32 [3, H, W]."""
 
-    min_side_px = None
+    min_side_px = frames = None
+
+    def read(self, data: bytes, clip: None = None, *, seed: int = 0) -> tuple[torch.Tensor, None]:
+        return self(decode_image(data), seed), None
 
     def __call__(self, image: Image.Image, seed: int = 0) -> torch.Tensor:
         values = np.asarray(image, dtype=np.float32)

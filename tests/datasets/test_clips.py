@@ -1,0 +1,141 @@
+"""Clips on their way to the model, and the times of their frames to the predictions.
+
+Properties:
+- a training item of a clip has its frames, cropped and flipped alike, the same for the same (seed, epoch, number);
+- a batch of clips has the shape that models take, with images among them too; batches of mixed shapes are refused;
+- without settings of frames, clips stop training with an advice;
+- rows of predictions have the times of the frames; a model that reads only images gives an error row;
+- a video file and records of clips can be predicted.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("av", reason="the extra `clips` is not installed")
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "clips"))
+from video_files import write_video
+
+from lavis_emovit.clips.clip import Clip
+from lavis_emovit.datasets.shard_dataset import EmotionShardDataset
+from lavis_emovit.errors import DataError
+from lavis_emovit.evaluation.adapters.base import Item, LanguageModel
+from lavis_emovit.evaluation.benchmarks import BenchmarkSettings
+from lavis_emovit.evaluation.suite.requests import BatchRequests, prepare
+from lavis_emovit.evaluation.truths import Truth
+from lavis_emovit.processors.emovit_image_eval import EmovitImageEvalProcessor
+from lavis_emovit.processors.emovit_image_train import EmovitImageTrainProcessor
+from lavis_emovit.processors.emovit_text import EmovitTextProcessor
+from lavis_emovit.processors.image import stack_images
+from lavis_emovit.records import EmotionRecord, Instruction, write_records
+from lavis_emovit.shards.reader import ShardReader
+from lavis_emovit.shards.writer import write_shards
+from lavis_emovit.tuned.inputs import input_images
+
+FRAMES = {"image_size": 32, "frames": {"num_frames": 3}}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("clips")
+    write_video(root / "a.mp4", [number / 10 for number in range(30)], size=(96, 64))
+    return root
+
+
+@pytest.fixture(scope="module")
+def index(folder):
+    question = Instruction(kind="categorical", question="Which?", answer="fear", provenance="human")
+    labels = {"split": "train", "source": "c", "emotion": "fear", "label_set": "mikels8", "instructions": [question]}
+    records = [
+        EmotionRecord(id="one", image="a.mp4", clip=Clip(), **labels),
+        EmotionRecord(id="two", image="a.mp4", clip=Clip(start_s=1), **labels),
+    ]
+    write_records(folder / "records.jsonl", records)
+    return write_shards(records, folder, folder / "shards")
+
+
+def _dataset(index, processor):
+    return EmotionShardDataset(index, processor, EmovitTextProcessor(), seed=5)
+
+
+def test_an_item_has_the_frames_of_its_clip(index):
+    dataset = _dataset(index, EmovitImageTrainProcessor.from_config(FRAMES))
+    item = dataset[(2, 1)]
+    assert item["image"].shape == (3, 3, 32, 32)
+    assert torch.equal(item["image"], dataset[(2, 1)]["image"])
+    assert not torch.equal(item["image"], dataset[(3, 1)]["image"])
+    batch = dataset.collater([dataset[0], dataset[1]])
+    assert batch["image"].shape == (2, 3, 3, 32, 32)
+    # The red corner is on the same side in every frame, or outside of all.
+    red = item["image"][0] - item["image"][2] > 1.5
+    assert all(torch.equal(red[0], frame) for frame in red)
+
+
+def test_an_image_among_clips_is_shown_in_every_frame(folder):
+    from PIL import Image
+
+    Image.new("RGB", (40, 30), "navy").save(folder / "b.png")
+    image, times_s = EmovitImageEvalProcessor.from_config(FRAMES).read((folder / "b.png").read_bytes())
+    assert image.shape == (3, 3, 32, 32) and times_s == (0.0, 0.0, 0.0)
+    assert torch.equal(image[:, 0], image[:, 2])
+    with pytest.raises(DataError, match=r"\[3, 3, 32, 32\], \[3, 32, 32\]; give all datasets the same"):
+        stack_images([image, image[:, 0]])
+
+
+def test_clips_need_settings_of_frames(index):
+    processor = EmovitImageEvalProcessor.from_config({"image_size": 32})
+    with pytest.raises(DataError, match="shards: the data have clips; set `frames` of the image processors"):
+        _dataset(index, processor)[0]
+    with pytest.raises(DataError, match="set `frames`"):
+        processor.read(b"", Clip())
+
+
+class _Reads(LanguageModel):
+    """Answers with a label whatever it sees."""
+
+    def __init__(self, processor=None):
+        self._processor = processor
+
+    def prepare(self, image_bytes):
+        raise AssertionError("called for a clip")
+
+    def write(self, images, image_index, questions):
+        return ["fear" for _ in questions]
+
+
+class _ReadsClips(_Reads):
+    def prepare_clip(self, data, clip):
+        return self._processor.read(data, clip)
+
+
+def test_rows_have_the_times_of_the_frames(index):
+    reader = ShardReader(index)
+    samples = sorted((reader.read(number) for number in range(2)), key=lambda sample: sample.record.id)
+    items = [Item(sample.record, sample.image_bytes, Truth(label="fear")) for sample in samples]
+    settings = BenchmarkSettings(dataset="c", split="train", kind="emotion", subject="picture", label_set="mikels8")
+    from lavis_emovit.emotion.labels import get_label_set
+
+    def rows(model):
+        requests = BatchRequests(
+            [prepare(item, model) for item in items], settings, "generation", get_label_set("mikels8")
+        )
+        numbers = range(len(requests.questions))
+        return requests.rows(dict(zip(numbers, requests.answer(model, numbers)))) if numbers else requests.rows({})
+
+    one, two = rows(_ReadsClips(EmovitImageEvalProcessor.from_config(FRAMES)))
+    # Three parts of 2.94 s, and of 1.94 s from the second on; frames are 0.1 s apart.
+    assert one.frames_s == (0.4, 1.4, 2.4)
+    assert two.frames_s == (1.3, 1.9, 2.6)
+    assert [row.error for row in rows(_Reads())] == ["it is a clip, but this model reads only images"] * 2
+
+
+def test_videos_and_records_can_be_predicted(folder, index):
+    (video,) = input_images([str(folder / "a.mp4")])
+    assert video.clip == Clip() and video.read() == (folder / "a.mp4").read_bytes()
+    records = input_images([str(folder / "records.jsonl")])
+    assert [image.record.clip for image in records] == [Clip(), Clip(start_s=1)]
+    assert records[1].read() == video.read()

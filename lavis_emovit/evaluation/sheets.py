@@ -139,7 +139,8 @@ def write_sheet(
         raise DataError(f"{folder}: already has a sheet, which people may be filling in; choose another --out")
     folder.mkdir(parents=True, exist_ok=True)
     content = [asdict(pair) for pair in made.pairs]
-    sheet = hashlib.sha256(json.dumps([made.first, made.second, content]).encode()).hexdigest()[:10]
+    digest = hashlib.sha256(json.dumps([made.first, made.second, question, content]).encode()).hexdigest()
+    sheet = f"s{digest[:10]}"  # spreadsheets would read 0123 and 12e345 as numbers
     entries = [
         {"number": number, "image": _embedded(images[pair.record_id], pair.record_id), "a": pair.a, "b": pair.b}
         for number, pair in enumerate(made.pairs, start=1)
@@ -172,7 +173,7 @@ def write_sheet(
 def score_sheets(key_path: str | os.PathLike[str], filled: Sequence[str | os.PathLike[str]], seed: int = 0) -> WinRate:
     """The win rate from the key.json of a sheet and filled copies of choices.csv, with choices `A`, `B` or `tie`.
 
-    The default name of a rater is that of the file.
+    The default name of a rater is that of the file, with its folders if several files have the same name.
 
     Raises:
         DataError: a file cannot be read or belongs to another sheet, or rows cannot be used; all of them are named.
@@ -183,11 +184,17 @@ def score_sheets(key_path: str | os.PathLike[str], filled: Sequence[str | os.Pat
     blank: list[tuple[str, int]] = []
     files_of: dict[str, set[str]] = {}
     problems: list[str] = []
-    for path in map(Path, filled):
-        for line, row in _read_choices(path):
+    for file_name, path in _file_names(filled).items():
+        rows = _read_choices(path)
+        # Rows without a rater are those of all raters of the file.
+        for rater in {row["rater"] for _, row, _ in rows} - {""} or {file_name}:
+            files_of.setdefault(rater, set()).add(file_name)
+        for line, row, further in rows:
             place, number, choice = f"{path}:{line}", row["number"], row["choice"].casefold()
-            rater = row["rater"] or path.stem
-            if row["sheet"] != key["sheet"]:
+            rater = row["rater"] or file_name
+            if further:
+                problems.append(f"{place}: has {', '.join(map(repr, further))} after the last column; remove it")
+            elif row["sheet"] != key["sheet"]:
                 problems.append(f"{place}: belongs to sheet '{row['sheet']}', the key to '{key['sheet']}'")
             elif not (number.isdecimal() and 1 <= int(number[:9]) <= len(pairs)):
                 problems.append(f"{place}: no image '{number[:20]}', the sheet has 1 to {len(pairs)}")
@@ -199,14 +206,13 @@ def score_sheets(key_path: str | os.PathLike[str], filled: Sequence[str | os.Pat
                 problems.append(f"{place}: rater '{rater}' already has a choice for image {number}")
             else:
                 chosen[rater, int(number)] = _CHOICES[choice]
-                files_of.setdefault(rater, set()).add(path.stem)
+                files_of.setdefault(rater, set()).add(file_name)
     if problems:
         raise DataError("filled sheets cannot be used:\n" + "\n".join(f"  - {problem}" for problem in problems[:20]))
     if not chosen:
         raise DataError("the files have no choices; fill in the column 'choice' with A, B or tie")
     missing: dict[str, list[int]] = {}
     for rater, files in files_of.items():
-        # A blank row without a rater counts for all raters of its file.
         found = {*chosen, *((rater, number) for name, number in blank if name in {rater, *files})}
         lacking = [number for number in range(1, len(pairs) + 1) if (rater, number) not in found]
         if lacking:
@@ -275,8 +281,18 @@ def _read_key(path: Path) -> dict[str, Any]:
         raise DataError(f"{path}: not the key of a sheet ({reason}); use the key.json of its folder") from None
 
 
-def _read_choices(path: Path) -> list[tuple[int, dict[str, str]]]:
-    """Line number and columns of each row; blank lines are skipped."""
+def _file_names(filled: Sequence[str | os.PathLike[str]]) -> dict[str, Path]:
+    """The files by name without suffix, or by path where several have that name; DataError for a file given twice."""
+    paths = list(map(Path, filled))
+    places = Counter(path.resolve() for path in paths)
+    if twice := [path for path in paths if places[path.resolve()] > 1]:
+        raise DataError(f"{twice[0]}: is given twice; name each file once")
+    stems = Counter(path.stem for path in paths)
+    return {path.stem if stems[path.stem] == 1 else path.as_posix(): path for path in paths}
+
+
+def _read_choices(path: Path) -> list[tuple[int, dict[str, str], list[str]]]:
+    """Line number, columns, and cells without a column of each row; blank lines are skipped."""
     try:
         # Spreadsheets write a byte order mark and, in some countries, semicolons.
         text = path.read_text(encoding="utf-8-sig")
@@ -290,7 +306,17 @@ def _read_choices(path: Path) -> list[tuple[int, dict[str, str]]]:
             raise DataError(
                 f"{path}: no column '{missing[0]}'; fill in a copy of {CHOICES_NAME} and keep its first line"
             )
-        return [(reader.line_num, {name: (row[name] or "").strip() for name in _COLUMNS}) for row in reader]
+        twice = [name for name in _COLUMNS if (reader.fieldnames or ()).count(name) > 1]
+        if twice:
+            raise DataError(f"{path}: two columns '{twice[0]}'; keep one of them")
+        return [
+            (
+                reader.line_num,
+                {name: (row[name] or "").strip() for name in _COLUMNS},
+                [cell for cell in row.get(None, ()) if cell.strip()],  # type: ignore[call-overload]
+            )
+            for row in reader
+        ]
     except csv.Error as error:
         raise DataError(f"{path}:{reader.line_num}: not CSV ({error}); close or remove the quote") from None
 

@@ -5,7 +5,8 @@
 - The page loads nothing from elsewhere, and captions are never markup; a sheet is never overwritten.
 - Win rate, ties, raters and the share of A agree with a count by hand; the agreement agrees with Krippendorff's worked
   example; the interval resamples raters.
-- Filled sheets can be read as spreadsheets write them; every row that cannot be used or is missing is named.
+- Filled sheets can be read as spreadsheets write them; every row that cannot be used or is missing is named, also of
+  files without a choice; files of one name are different raters; a sheet's name depends on its question.
 """
 
 from __future__ import annotations
@@ -142,6 +143,52 @@ def test_rows_missing_from_a_filled_sheet_are_counted_for_each_rater(sheet):
     quoted.write_text(quoted.read_text().replace(f"{name},2,,B", f'{name},2,"Ann,B'))
     with pytest.raises(DataError, match=r"quoted\.csv.*unexpected end of data"):
         score_sheets(folder / "key.json", [quoted])
+
+
+def test_files_without_a_choice_are_named_too(sheet):
+    folder, name, _ = sheet
+    whole = _fill(folder, name, "whole.csv", [(number, "A") for number in range(1, 5)])
+    files = [
+        _fill(folder, name, "empty.csv", []),
+        _fill(folder, name, "blank.csv", [(1, ""), (2, ""), (3, ""), (4, "")]),
+        _fill(folder, name, "part.csv", [(1, ""), (2, "")]),
+        _fill(folder, name, "named.csv", [(4, "")], "Ben"),
+    ]
+    found = score_sheets(folder / "key.json", [whole, *files])
+    assert found.missing == {"empty": [1, 2, 3, 4], "part": [3, 4], "Ben": [1, 2, 3]}
+    assert found.num_blank == 7 and found.num_raters == 1
+
+
+def test_files_of_one_name_are_different_raters(sheet):
+    folder, name, _ = sheet
+    files = []
+    for rater, choices in (("anna", [(1, "A"), (2, "")]), ("ben", [(3, "A"), (4, "B")])):
+        (folder / rater).mkdir()
+        files.append(_fill(folder / rater, name, "choices.csv", choices))
+    found = score_sheets(folder / "key.json", files)
+    anna, ben = (file.as_posix() for file in files)
+    assert found.num_raters == 2 and found.missing == {anna: [3, 4], ben: [1, 2]}
+    with pytest.raises(DataError, match="is given twice"):
+        score_sheets(folder / "key.json", [files[0], folder / "ben" / ".." / "anna" / "choices.csv"])
+
+
+def test_sheets_of_another_question_have_another_name(tmp_path):
+    made = make_pairs(("m", OURS), ("human", THEIRS), seed=3)
+    images = dict.fromkeys(NAMES, PNG.getvalue())
+    names = {write_sheet(tmp_path / str(i), made, images, 3, f"Question {i}?") for i in range(40)}
+    # No spreadsheet reads 0123 or 12e345 as a number.
+    assert len(names) == 40 and all(re.fullmatch("[a-df-z][0-9a-f]+", name) for name in names)
+
+
+def test_rows_with_further_cells_are_refused(sheet):
+    folder, name, _ = sheet
+    path = _fill(folder, name, "more.csv", [(1, "A,B"), (2, "A, ,"), (3, "A")])
+    with pytest.raises(DataError, match=r"more\.csv:2: has 'B' after the last column") as refused:
+        score_sheets(folder / "key.json", [path])
+    assert "more.csv:3" not in str(refused.value)
+    path.write_text(f"sheet,number,rater,choice,choice\n{name},1,,A,B\n")
+    with pytest.raises(DataError, match=r"more\.csv: two columns 'choice'"):
+        score_sheets(folder / "key.json", [path])
 
 
 def test_agreement_agrees_with_krippendorff():

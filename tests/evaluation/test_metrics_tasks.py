@@ -149,9 +149,11 @@ def test_vqa_accuracy_is_that_of_lavis():
     from lavis.common.vqa_tools.vqa_eval import VQAEval
 
     rng = random.Random(0)
-    answers = ["two", "2", "a red bus.", "Red Bus", "dont know", "yes", "yes!", "no", "1,000", "the  left"]
-    questions = {n: [rng.choice(answers) for _ in range(10)] for n in range(60)}
-    said = {n: rng.choice(answers) for n in questions}
+    # As VQAv2 has them: in lower case, without articles, numbers as digits.
+    answers = ["2", "red bus", "don't know", "yes", "no", "1000", "left", "right/left", "12:30", "4.5"]
+    written = ["two", "2", "a red bus.", "Red Bus", "dont know", "yes", "yes!", "No", "1,000", "the  left"]
+    questions = {n: [rng.choice(answers[: 2 + n % 9]) for _ in range(10)] for n in range(60)}
+    said = {n: rng.choice(written + answers) for n in questions}
 
     class Fixed:
         def __init__(self, qa):
@@ -169,9 +171,26 @@ def test_vqa_accuracy_is_that_of_lavis():
     evaluator.evaluate()
     for n, given_ in questions.items():
         assert 100 * vqa_accuracy(said[n], given_) == pytest.approx(evaluator.evalQA[n])
+    assert len(set(evaluator.evalQA.values())) > 3
     assert vqa_accuracy("A cat.", ["cat"]) == 1.0 and vqa_accuracy("", ["cat"] * 10) == 0.0
     rows = [_row(n, labels=tuple(questions[n]), answer=said[n]) for n in questions]
     assert 100 * vqa_metrics(rows).accuracy == pytest.approx(evaluator.accuracy["overall"])
+
+
+@pytest.mark.parametrize(
+    ("answer", "given", "accuracy"),
+    [
+        ("Red", ["Red"] * 4, 1.0),
+        ("two dogs", ["two dogs"] * 10, 1.0),
+        ("the park", ["the park"] * 5, 1.0),
+        ("Red", ["Red", "Blue", "red!", "a red"], (3 * 2 / 3 + 1) / 4),  # two of the others, or three
+        ("A", ["A"] * 4, 1.0),  # nothing but an article
+        ("the", ["A"] * 4, 0.0),
+        ("", ["?"] * 4, 0.0),
+    ],
+)
+def test_answers_of_people_are_compared_in_the_same_form(answer, given, accuracy):
+    assert vqa_accuracy(answer, given) == pytest.approx(accuracy)
 
 
 def test_statements_are_counted_by_class():

@@ -1,7 +1,8 @@
 """Answers to open questions that several people answered, such as VQAv2, by the accuracy of that benchmark.
 
 An answer is worth min(1, k / 3) if k of the other people gave it, as a mean over the people that are left out in turn
-(Antol et al., ICCV 2015). Texts are compared in the normal form of LAVIS's evaluator.
+(Antol et al., ICCV 2015). All texts are compared in the normal form of LAVIS's evaluator. That evaluator leaves the
+answers of people as they are, because those of VQAv2 are in this form already.
 """
 
 from __future__ import annotations
@@ -61,13 +62,18 @@ def vqa_metrics(
 
 def vqa_accuracy(answer: str, given: Sequence[str]) -> float:
     """The accuracy of one answer, in [0, 1]; with the answer of one person alone, whether it is the same."""
-    normal = _evaluator()
-    words = normal.processDigitArticle(normal.processPunctuation(" ".join(answer.split())))
-    people = [normal.processPunctuation(one) for one in given] if len(set(given)) > 1 else list(given)
+    said, people = _normal(answer), [_normal(one) for one in given]
     if len(people) == 1:
-        return float(normal.processDigitArticle(normal.processPunctuation(people[0])) == words)
-    same = people.count(words)
-    return float(np.mean([min(1.0, (same - (one == words)) / _ENOUGH) for one in people]))
+        return float(people[0] == said)
+    same = people.count(said)
+    return float(np.mean([min(1.0, (same - (one == said)) / _ENOUGH) for one in people]))
+
+
+def _normal(text: str) -> str:
+    """Lower case, without punctuation and articles, numbers as digits; a text of nothing else stays as it is."""
+    text = " ".join(text.lower().split())
+    evaluator = _evaluator()
+    return evaluator.processDigitArticle(evaluator.processPunctuation(text)) or text
 
 
 @cache

@@ -99,7 +99,7 @@ class Writing:
             self._unsent.append((self._length, self._with_texts(token, token.log_probability)))
         self._length = len(text)
         if (cut := self._stop_in(text)) is not None:
-            self._finish(text[:cut], "stop")
+            self._finish(text[:cut], "stop", self._tokens_before(cut))
             return False
         if self._is_stream:
             settled = self._settled(text)
@@ -109,12 +109,13 @@ class Writing:
         return True
 
     def end(self, reason: str) -> None:
-        self._finish(self._texts.of_answer(self._ids), reason)
+        # All tokens, also those without a text of their own, such as parts of a character.
+        self._finish(self._texts.of_answer(self._ids), reason, tuple(token for _, token in self._unsent))
 
-    def _finish(self, text: str, reason: str) -> None:
+    def _finish(self, text: str, reason: str, tokens: tuple[Token, ...]) -> None:
         self.has_ended = True
         rest = text.rstrip()[len(self._sent) :]
-        self._send(Piece(rest, self._tokens_before(len(text)), reason, len(self._ids)))
+        self._send(Piece(rest, tokens, reason, len(self._ids)))
 
     def _stop_in(self, text: str) -> int | None:
         found = [place for stop in self._stops if (place := text.find(stop)) >= 0]

@@ -1,9 +1,11 @@
-"""Questions about images, as OpenAI's client sends them."""
+"""Questions about images, as OpenAI's client sends them, and waiting for what they cause."""
 
 from __future__ import annotations
 
 import base64
 import io
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,3 +29,12 @@ def noise(side_px: int) -> bytes:
     buffer = io.BytesIO()
     Image.effect_noise((side_px, side_px), 60).save(buffer, "JPEG")
     return buffer.getvalue()
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Return when a condition holds, within ten seconds."""
+    for _ in range(2000):
+        if condition():
+            return
+        time.sleep(0.005)
+    raise AssertionError("it did not happen")

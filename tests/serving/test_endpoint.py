@@ -24,12 +24,10 @@ import pytest
 from openai.types.chat import ChatCompletion
 from PIL import Image
 from pydantic import SecretStr
-from served_questions import QUESTION, asked, noise, url_of
+from served_questions import QUESTION, asked, noise, url_of, wait_for
 
 from lavis_emovit.serving.app import Limits
 from lavis_emovit.serving.batching import Batching
-
-pytestmark = pytest.mark.xdist_group("serving")  # one worker makes the run
 
 
 def answer(server, messages, **settings) -> str:
@@ -219,14 +217,6 @@ def held(monkeypatch):
     monkeypatch.setattr(Batching, "_write", lambda self, *given: (event.wait(30), write(self, *given))[1])
     yield event
     event.set()
-
-
-def wait_for(condition) -> None:
-    for _ in range(2000):
-        if condition():
-            return
-        time.sleep(0.005)
-    raise AssertionError("it did not happen")
 
 
 def test_a_full_queue_answers_429(serve, run, held):

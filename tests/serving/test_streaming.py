@@ -18,13 +18,10 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from served_questions import QUESTION, asked
+from served_questions import QUESTION, asked, wait_for
 
 from lavis_emovit.models.row_writing import ChosenToken, RowSettings
 from lavis_emovit.serving.writing import TokenTexts, Writing
-
-pytestmark = pytest.mark.xdist_group("serving")  # one worker makes the run
-
 
 SAMPLED = {"model": "tiny", "temperature": 2.0, "seed": 5, "max_tokens": 24}
 
@@ -68,7 +65,7 @@ def test_pieces_come_while_the_answer_is_written(serve, run, wordy, monkeypatch)
         go_on.set()
         rest = [chunk.choices[0].delta.content or "" for chunk in stream]
         assert len(calls) > 8 and len("".join(rest)) > len(first)
-        assert small.served.counts == {"answered": 1}
+        wait_for(lambda: small.served.counts == {"answered": 1})
 
 
 WORDS = st.text(st.sampled_from("ab é☃\n😀x"), max_size=12)
@@ -79,6 +76,7 @@ WORDS = st.text(st.sampled_from("ab é☃\n😀x"), max_size=12)
 @example(text="ab é ab", stop="é a", is_stream=True)
 @example(text="aa aab", stop="aab", is_stream=True)
 @example(text="a☃", stop="b", is_stream=True)
+@example(text="a  ", stop="b", is_stream=False)
 def test_pieces_never_have_what_the_answer_does_not_have(tuned, text, stop, is_stream):
     tokenizer = tuned.model.llm_tokenizer
     pieces = []
@@ -86,8 +84,9 @@ def test_pieces_never_have_what_the_answer_does_not_have(tuned, text, stop, is_s
         RowSettings(99), [stop], TokenTexts(tokenizer), pieces.append, is_stream=is_stream, is_wanted=lambda: True
     )
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    if all(writing.add(ChosenToken(number)) for number in ids):
+    if all(writing.add(ChosenToken(number, -1.0)) for number in ids):
         writing.end("length")
+        assert sum(len(piece.tokens) for piece in pieces) == len(ids)
     assert pieces[-1].finish == ("stop" if stop in text.lstrip() else "length")
     assert all(piece.finish is None and piece.text for piece in pieces[:-1])
     assert "".join(piece.text for piece in pieces) == text.lstrip().partition(stop)[0].rstrip()

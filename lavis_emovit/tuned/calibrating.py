@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from lavis_emovit.evaluation.metrics.calibration import calibration, log_softmax
 from lavis_emovit.evaluation.suite.benchmark_data import ImageBatches, OpenBenchmark, open_benchmark
 from lavis_emovit.evaluation.suite.requests import request_rows
 from lavis_emovit.files import FORBIDDEN, write_json
+from lavis_emovit.paths import cache_root
 from lavis_emovit.settings import Settings, read_settings_file
 from lavis_emovit.tuned.loading import Tuned
 from lavis_emovit.tuned.predictions import Asking
@@ -78,8 +80,9 @@ def calibrate(tuned: Tuned, *, batch_size: int = 16, num_workers: int = 0) -> Ca
         ece_before=calibration(softmax(scores_NC), true_N).ece,
         ece_after=calibration(softmax(scores_NC / temperature), true_N).ece,
     )
-    path = tuned.files.folder / CALIBRATION_FILE
+    path = _own_place(tuned)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, found.model_dump())
     except OSError as error:
         if error.errno not in FORBIDDEN:
@@ -106,12 +109,22 @@ def fit_temperature(scores_NC: np.ndarray, true_N: np.ndarray) -> float:
 
 def kept_calibration(tuned: Tuned) -> Calibration | None:
     """The calibration that is kept with a model, if it belongs to its weights, labels and scoring method."""
-    path = tuned.files.folder / CALIBRATION_FILE
-    if not path.is_file():
-        return None
-    kept, asking = read_settings_file(Calibration, path, "calibration"), Asking.of(tuned.asked("emotion"))
+    asking = Asking.of(tuned.asked("emotion"))
     own = (tuned.files.weights_sha256, asking.label_set.name if asking.label_set else "", asking.method)
-    return kept if (kept.weights_sha256, kept.label_set, kept.method) == own else None
+    for path in dict.fromkeys((_own_place(tuned), tuned.files.folder / CALIBRATION_FILE)):
+        if path.is_file():
+            kept = read_settings_file(Calibration, path, "calibration")
+            if (kept.weights_sha256, kept.label_set, kept.method) == own:
+                return kept
+    return None
+
+
+def _own_place(tuned: Tuned) -> Path:
+    """Where a new calibration is kept: beside the model, or in the cache if a manifest has the sha256 of that file."""
+    checkpoint = tuned.files.checkpoint
+    if checkpoint is not None and checkpoint[0] == tuned.files.folder and CALIBRATION_FILE in checkpoint[1].files:
+        return cache_root() / "calibrations" / tuned.files.weights_sha256 / CALIBRATION_FILE
+    return tuned.files.folder / CALIBRATION_FILE
 
 
 def _validation(tuned: Tuned, asking: Asking) -> OpenBenchmark:

@@ -46,6 +46,7 @@ class TunedFiles:
         model, datasets: the settings of these nodes of its recipe; an exported folder has no datasets.
         questions: content of `questions.json`; empty if an earlier version wrote the run.
         checkpoint: folder and manifest of the trained weights; None: the settings name complete weights.
+        base: the weights that it was tuned from, as its run named them.
         weights_sha256: identifies the weights.
     """
 
@@ -56,6 +57,7 @@ class TunedFiles:
     questions: Mapping[str, Any]
     checkpoint: tuple[Path, Manifest] | None
     weights_sha256: str
+    base: str
 
 
 def find_tuned(location: str | Path, step: int | None = None) -> TunedFiles:
@@ -85,7 +87,26 @@ def find_tuned(location: str | Path, step: int | None = None) -> TunedFiles:
     model = dict(config["model"])
     if _begins_from_trained(model):
         model |= {"load_finetuned": False, "finetuned": None}
-    return TunedFiles(given, path, model, config.get("datasets") or {}, questions, checkpoint, sha256)
+    return TunedFiles(given, path, model, config.get("datasets") or {}, questions, checkpoint, sha256, base_of(model))
+
+
+def base_of(model: Mapping[str, Any]) -> str:
+    """The weights that the settings of a model name; the family of image-text models has `path` before `pretrained`."""
+    return str(model.get("path") or model.get("pretrained") or "")
+
+
+def with_base(model: Mapping[str, Any], base: str) -> dict[str, Any]:
+    """The settings of a model with other weights."""
+    return {**model, "path" if model.get("path") else "pretrained": base}
+
+
+def processors_at(questions: Mapping[str, Any], old: str, new: str) -> dict[str, Any]:
+    """The content of `questions.json` with processors that are read where the weights are now."""
+    moved = dict(questions)
+    for name in ("image_processor", "text_processor"):
+        if values := moved.get(name):
+            moved[name] = {key: new if old and value == old else value for key, value in values.items()}
+    return moved
 
 
 def _begins_from_trained(model: Mapping[str, Any]) -> bool:
@@ -163,8 +184,9 @@ def _unpacked(archive: Path) -> Path:
 def _exported(folder: Path) -> TunedFiles:
     content = _object_in(folder / EXPORT_FILE)
     try:
-        model = {**content["model"], "pretrained": str(folder.resolve())}
-        return TunedFiles(folder, folder, model, {}, dict(content["questions"]), None, content["weights_sha256"])
+        base, place = base_of(content["model"]), str(folder.resolve())
+        model, questions = with_base(content["model"], place), processors_at(content["questions"], base, place)
+        return TunedFiles(folder, folder, model, {}, questions, None, content["weights_sha256"], base)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{folder / EXPORT_FILE}: damaged ({error!r}); run `emovit convert` again") from None
 

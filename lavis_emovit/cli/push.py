@@ -38,8 +38,8 @@ def push(
         folder = repository_files(tuned, Path(root), repo, license_id)
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
             typer.echo(f"{path.stat().st_size / 1e6:10.2f} MB  {path.relative_to(folder)}")
-        for place in private_places(tuned):
-            typer.echo(f"the settings name a place of this machine: {place}", err=True)
+        for place in private_places(folder):
+            typer.echo(f"published too, a place of this machine: {place}", err=True)
         if dry_run:
             typer.echo(f"\n{(folder / CARD_FILE).read_text(encoding='utf-8')}")
             typer.echo(f"dry run: nothing was uploaded to {repo}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from lavis_emovit.checkpoints.tuned_files import TunedFiles
@@ -28,7 +29,8 @@ def _lines(tuned: TunedFiles) -> Iterator[str]:
     data = ", ".join(tuned.datasets) or "emotion data"
     yield f"# {markdown_text(model.get('arch', 'model'))}, tuned on {markdown_text(data)}"
     yield ""
-    yield f"- Weights under it: {markdown_text(model.get('pretrained', 'unknown'))}. Their licence still applies."
+    base = Path(tuned.base).name if Path(tuned.base).is_absolute() else tuned.base or "unknown"
+    yield f"- Weights under it: {markdown_text(base)}. Their licence still applies."
     yield f"- Trained parts: {markdown_text(', '.join(_parts(model)))}"
     yield f"- sha256 of the trained weights: {tuned.weights_sha256}"
     if tuned.checkpoint is not None:

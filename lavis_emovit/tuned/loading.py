@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lavis_emovit.checkpoints.training_state import QUESTIONS_FILE
-from lavis_emovit.checkpoints.tuned_files import TunedFiles, find_tuned
+from lavis_emovit.checkpoints.tuned_files import TunedFiles, base_of, find_tuned, processors_at
 from lavis_emovit.emotion.labels import LabelSet, get_label_set
 from lavis_emovit.errors import UserError
 from lavis_emovit.evaluation.trained_questions import TrainedQuestion, TrainedQuestions
@@ -160,8 +160,8 @@ def load_tuned(
         amp: `off`, `bf16` or `fp16`; None: as `off`.
         step: of a run, the checkpoint of this step instead of the best one.
         labels: name of a label set, or `labels: a, b, c`, for a model that has none or is to choose from others.
-        model: settings over those of the run, as a recipe has them below `model`, such as `pretrained` where the
-            weights under the tuned ones have moved.
+        model: settings over those of the run, as a recipe has them below `model`, such as `pretrained` (of
+            image-text models, `path`) where the weights under the tuned ones have moved.
 
     Raises:
         UserError: there is no such model, it is damaged, or it does not fit the weights under it.
@@ -173,10 +173,11 @@ def load_tuned(
     from lavis_emovit.evaluation.adapters.lavis_model import LavisModel, inference
 
     files = find_tuned(location, step)
-    questions = valid_settings(TrainedQuestions, dict(files.questions), "questions", f"{location}, {QUESTIONS_FILE}")
+    values = {**files.model, **(model or {})}
+    written = processors_at(files.questions, base_of(files.model), base_of(values))
+    questions = valid_settings(TrainedQuestions, written, "questions", f"{location}, {QUESTIONS_FILE}")
     if labels is not None:
         questions = _with_labels(questions, get_label_set(labels).name)
-    values = {**files.model, **(model or {})}
     model_class = registry.get_model_class(str(values.get("arch")))
     if model_class is None:
         raise UserError(f"{location}: its model '{values.get('arch')}' is not registered; install what registers it")

@@ -9,12 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from lavis_emovit.checkpoints.tuned_files import CARD_FILE, TunedFiles, copy_checkpoint
 from lavis_emovit.errors import UserError
 from lavis_emovit.outside import scrub
+from lavis_emovit.paths import MANIFEST_NAME
 from lavis_emovit.tuned.card import model_card
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+# "/home/me/photos" and "C:\\photos", also inside a sentence; not "https://..." and not "and/or".
+_ABSOLUTE = re.compile(r"(?:^|(?<=[\s'\"(=\[]))(?:/[^\s/'\"]+(?:/|\b)|~/|[A-Za-z]:\\)")
+_FROM_THE_HUB = "## From the hub"
 
 
 @dataclass(frozen=True)
@@ -45,15 +51,33 @@ def repository_files(tuned: TunedFiles, root: Path, repo: str, license_id: str |
         folder = copy_checkpoint(tuned, root)
     else:
         folder = Path(shutil.copytree(tuned.folder, root / "exported"))
-    card = f"{_front_matter(tuned, license_id)}\n{model_card(tuned)}\n{_loading(repo)}"
+    card = f"{_front_matter(tuned, license_id)}\n{_card(tuned)}\n{_loading(repo)}"
     (folder / CARD_FILE).write_text(card, encoding="utf-8")
     return folder
 
 
-def private_places(tuned: TunedFiles) -> list[str]:
-    """Settings that name a place of this machine, as `key: path`; they are published with the model."""
-    nodes = {"model": tuned.model, "datasets": tuned.datasets}
-    return [f"{key}: {value}" for key, value in _texts(nodes) if Path(value).is_absolute()]
+def _card(tuned: TunedFiles) -> str:
+    """The card that an exported folder or an archive already has, because it knows data and results; or a new one."""
+    path = tuned.folder / CARD_FILE
+    if not path.is_file() or not (tuned.checkpoint is None or (tuned.folder / MANIFEST_NAME).is_file()):
+        return model_card(tuned)
+    written = path.read_text(encoding="utf-8").partition(_FROM_THE_HUB)[0]  # of an earlier upload
+    return written.rpartition("\n---\n")[2].strip() + "\n" if written.startswith("---\n") else written
+
+
+def private_places(folder: Path) -> list[str]:
+    """What a folder to publish says about places of this machine, as `file, key: text`."""
+    found = []
+    for path in sorted(folder.rglob("*")):
+        if path.suffix in (".yaml", ".json"):
+            texts = list(_texts(yaml.safe_load(path.read_text(encoding="utf-8"))))
+        elif path.suffix == ".md":
+            texts = [(f"line {number}", line) for number, line in enumerate(path.read_text("utf-8").splitlines(), 1)]
+        else:
+            continue
+        place = path.relative_to(folder)
+        found += [f"{place}, {key}: {text}" for key, text in texts if _ABSOLUTE.search(text)]
+    return found
 
 
 def upload(folder: Path, target: HubTarget) -> str:
@@ -87,9 +111,9 @@ def upload(folder: Path, target: HubTarget) -> str:
 def _front_matter(tuned: TunedFiles, license_id: str | None) -> str:
     from huggingface_hub import ModelCardData
 
-    base = str(tuned.model.get("pretrained"))
+    is_on_hub = _HUB_NAME.fullmatch(tuned.base) and not Path(tuned.base).exists()
     data = ModelCardData(
-        base_model=base if _HUB_NAME.fullmatch(base) and not Path(base).exists() else None,
+        base_model=tuned.base if is_on_hub else None,
         library_name="lavis-emovit",
         license=license_id,
         tags=["emotion", "image-text-to-text", str(tuned.model.get("arch", "model"))],
@@ -98,7 +122,7 @@ def _front_matter(tuned: TunedFiles, license_id: str | None) -> str:
 
 
 def _loading(repo: str) -> str:
-    return f"""## From the hub
+    return f"""{_FROM_THE_HUB}
 
 ```python
 import lavis_emovit

@@ -39,6 +39,8 @@ from lavis_emovit.paths import list_checkpoints
 from lavis_emovit.runners.logs import read_log
 from lavis_emovit.train import main as train_main
 from lavis_emovit.train import run_recipe
+from lavis_emovit.tuned.loading import Tuned
+from lavis_emovit.tuned.predictions import probabilities_of
 
 pytestmark = pytest.mark.xdist_group("image_text_runs")  # one worker draws the data and trains each model, once
 
@@ -303,13 +305,28 @@ def test_a_suite_asks_a_trained_run(trained: Callable[[str], Path], root: Path) 
 
 
 @pytest.mark.parametrize("family", ["llava15", "smolvlm"])
-def test_predictions_are_those_of_the_run(trained: Callable[[str], Path], root: Path, family: str) -> None:
+def test_predictions_are_those_of_the_run(
+    trained: Callable[[str], Path], root: Path, family: str, request: pytest.FixtureRequest
+) -> None:
     run, packed, exported = trained(family), root / f"{family}.emovit", root / f"{family}_whole"
-    assert main(["pack", str(run), str(packed)]) == 0
-    assert main(["convert", str(run), str(exported)]) == 0
     expected = {row.record_id: row for row in read_predictions(run / "predictions" / "test-after.jsonl")}
-    for place in (run, packed, exported):
-        found = {row.image: row for row in load_tuned(place).predict(root / "data" / "small" / "test")}
+
+    def check(tuned: Tuned) -> None:
+        found = {row.image: row for row in tuned.predict(root / "data" / "small" / "test")}
         assert found.keys() == expected.keys()
         for name, row in expected.items():
-            assert found[name].emotion == row.prediction, (place, found[name])
+            assert found[name].probabilities == pytest.approx(probabilities_of(row.scores, 1.0), rel=1e-3)
+
+    assert main(["pack", str(run), str(packed)]) == 0
+    assert main(["convert", str(run), str(exported)]) == 0
+    check(load_tuned(run))
+    before, after = root / "weights" / family, root / "weights" / f"{family}_moved"
+    before.rename(after)
+    request.addfinalizer(lambda: after.rename(before))
+    check(load_tuned(exported))  # complete
+    check(load_tuned(packed, model={"path": str(after)}))
+    # What was trained is seen in the scores.
+    with pytest.raises(AssertionError):
+        check(load_tuned(exported, model={"path": str(after)}))
+    card = (exported / "README.md").read_text()
+    assert f"Weights under it: {family}." in card and str(root) not in card

@@ -9,32 +9,18 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-
-from lavis_emovit.train import run_recipe
+from tuned_run import tuned_run
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-OPTIONS = (
-    "datasets.emoset_sketch.build_info.images.storage=page_sketch",
-    "datasets.emoset_sketch.build_info.prepare.draw.images_per_class=10",
-    "run.max_epoch=1",
-    "run.num_threads=1",
-    "run.device=cpu",
-    "run.report=false",
-    "run.output_dir=run",
-)
 
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
     """`folder` of the run and its drawn `images`; its data are found while the session lasts."""
-    root = tmp_path_factory.mktemp("pages")
+    found = tuned_run(tmp_path_factory, "pages")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("EMOVIT_DATA", str(root / "data"))
-        with pytest.MonkeyPatch.context() as inside:
-            inside.chdir(root)
-            run_recipe("projects/emovit/quickstart.yaml", list(OPTIONS))
-        images = sorted((root / "data" / "page_sketch" / "drawn" / "image").rglob("*.jpg"))
-        yield SimpleNamespace(folder=root / "run", images=images)
+        patch.setenv("EMOVIT_DATA", str(found.data))
+        yield found
 
 
 @pytest.fixture(scope="module")

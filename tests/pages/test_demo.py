@@ -50,7 +50,7 @@ pytest.importorskip("gradio", reason="needs the extra demo")
 from lavis_emovit.pages.demo import demo_page
 from lavis_emovit.pages.site import served
 
-pytestmark = pytest.mark.xdist_group("pages")  # one worker makes the run
+pytestmark = pytest.mark.xdist_group("pages")  # one browser
 DONE = "The answer is complete."
 
 
@@ -118,7 +118,7 @@ def test_an_image_gets_the_answers_of_the_model(visit: Any, model: PageModel, ru
 def test_an_example_is_answered_and_corrected(
     visit: Any, model: PageModel, shown: list[Example], corrections: Path, run: SimpleNamespace
 ) -> None:
-    split = {one.name: one for one in input_images([str(run.folder.parent / "data" / "page_sketch" / "test")])}
+    split = {one.name: one for one in input_images([str(run.data / "small_sketch" / "test")])}
     assert 1 < len(shown) <= 8
     for example in shown:
         (found,) = [one for one in split.values() if one.read() == example.data]

@@ -14,33 +14,17 @@ from typing import Any
 
 import openai
 import pytest
+from tuned_run import tuned_run
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # for served_questions
 
 import lavis_emovit
-from lavis_emovit.train import run_recipe
-
-OPTIONS = (
-    "datasets.emoset_sketch.build_info.images.storage=small_sketch",
-    "datasets.emoset_sketch.build_info.prepare.draw.images_per_class=10",
-    "run.max_epoch=1",
-    "run.num_threads=1",
-    "run.device=cpu",
-    "run.evaluate_before=false",
-    "run.report=false",
-)
 
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
-    """`folder` of the run, `data`, and some drawn `images`."""
-    root = tmp_path_factory.mktemp("served")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("EMOVIT_DATA", str(root / "data"))
-        patch.chdir(root)
-        run_recipe("projects/emovit/quickstart.yaml", [*OPTIONS, "run.output_dir=run"])
-    images = sorted((root / "data" / "small_sketch" / "drawn" / "image").rglob("*.jpg"))
-    return SimpleNamespace(folder=root / "run", data=root / "data", images=images)
+    """`folder` of the run, `data`, and the drawn `images`."""
+    return tuned_run(tmp_path_factory, "served")
 
 
 @pytest.fixture(scope="session")

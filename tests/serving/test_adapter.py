@@ -21,8 +21,6 @@ from lavis_emovit.images import decode_image
 from lavis_emovit.shards.index import ShardIndex
 from lavis_emovit.shards.reader import ShardReader
 
-pytestmark = pytest.mark.xdist_group("serving")  # one worker makes the run
-
 LABELS = get_label_set("mikels8").labels
 
 
@@ -31,7 +29,7 @@ def test_a_suite_evaluates_the_endpoint(server, run, tuned, tmp_path, monkeypatc
     monkeypatch.setenv("OPENAI_API_KEY", "none")
     monkeypatch.chdir(tmp_path)
     before = server.served.counts.copy()
-    drawn = {"prepare": {"draw": {"images_per_class": 10}}}
+    drawn = {"prepare": {"draw": {"images_per_class": 30}}}
     config = {"build_info": {"images": {"storage": "small_sketch"}, **drawn}}
     benchmark = {"dataset": "emoset_sketch", "config": config, "split": "test", "limit": 8, "max_new_tokens": 8}
     suite = {

@@ -13,8 +13,6 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.xdist_group("serving")  # one worker makes the run
-
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -28,8 +28,6 @@ from lavis_emovit.cli.serve import KEY_VARIABLE
 from lavis_emovit.serving.batching import Batching
 from lavis_emovit.serving.server import DrainingServer, is_local
 
-pytestmark = pytest.mark.xdist_group("serving")  # one worker makes the run
-
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "using.md").read_text(encoding="utf-8")
 
 

@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
-from run_options import OPTIONS
-
-from lavis_emovit.train import run_recipe
+from tuned_run import tuned_run
 
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """`folder` of the run, `data` and the drawn `images`."""
-    root = tmp_path_factory.mktemp("tuned")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("EMOVIT_DATA", str(root / "data"))
-        patch.chdir(root)
-        run_recipe("projects/emovit/quickstart.yaml", [*OPTIONS, "run.output_dir=run"])
-    images = root / "data" / "small_sketch" / "drawn" / "image"
-    return SimpleNamespace(folder=root / "run", data=root / "data", images=images)
+    return tuned_run(tmp_path_factory, "tuned")
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,6 @@ from lavis_emovit.cli.main import main
 from lavis_emovit.cli.watch import _Page
 from lavis_emovit.runners.following import FollowedRun
 
-pytestmark = pytest.mark.xdist_group("tuned")  # one worker makes the run
 RELOADED = '<meta http-equiv="refresh" content="30">'
 
 

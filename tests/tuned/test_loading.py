@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from PIL import Image
-from run_options import OPTIONS
+from tuned_run import OPTIONS
 
 import lavis_emovit
 from lavis_emovit.checkpoints.tuned_files import find_tuned, pack
@@ -28,13 +28,10 @@ from lavis_emovit.tuned.inputs import input_images
 from lavis_emovit.tuned.loading import Tuned
 from lavis_emovit.tuned.predictions import Asking, PredictionSettings, predict, probabilities_of
 
-# One worker makes the run.
-pytestmark = pytest.mark.xdist_group("tuned")
 
-
-def scores(tuned, images: Path) -> torch.Tensor:
+def scores(tuned, images: list[Path]) -> torch.Tensor:
     """[2, 8], by the model's own functions."""
-    paths = sorted(images.rglob("*.jpg"))[:2]
+    paths = images[:2]
     pixels = torch.stack([tuned.vis_processors["eval"](Image.open(path).convert("RGB")) for path in paths])
     question = tuned.txt_processors["eval"](tuned.question)
     with torch.inference_mode():
@@ -204,8 +201,8 @@ def test_the_card_has_data_numbers_and_a_warning(run: SimpleNamespace) -> None:
 
 def test_the_snippet_of_the_page_runs(run: SimpleNamespace) -> None:
     page = (Path(__file__).resolve().parents[2] / "docs" / "using.md").read_text()
-    (snippet,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
-    photograph = Image.open(sorted(run.images.rglob("*.jpg"))[0]).convert("RGB")
+    snippet, _ = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)  # the second one is about an endpoint
+    photograph = Image.open(run.images[0]).convert("RGB")
     shown: dict = {"photograph": photograph}
     exec(snippet.replace("output/emovit/quickstart", str(run.folder)), shown)
     assert shown["tuned"].files.folder == run.folder

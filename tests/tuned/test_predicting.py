@@ -21,15 +21,14 @@ from pyarrow import parquet
 
 import lavis_emovit
 from lavis_emovit.cli.main import main
+from lavis_emovit.emotion.labels import get_label_set
 from lavis_emovit.errors import UserError
 from lavis_emovit.evaluation.predictions import read_predictions
-from lavis_emovit.tuned.calibrating import calibrate, fit_temperature
+from lavis_emovit.tuned.calibrating import calibrate, fit_temperature, kept_calibration
 from lavis_emovit.tuned.inputs import InputImage
 from lavis_emovit.tuned.output import PredictionFile
 from lavis_emovit.tuned.predictions import Asking, ImagePrediction, PredictionSettings
 from lavis_emovit.tuned.processes import predict_in_processes
-
-pytestmark = pytest.mark.xdist_group("tuned")  # one worker makes the run
 
 
 def rows_of(path: Path | str) -> list[dict]:
@@ -56,7 +55,7 @@ def test_rows_are_those_of_the_runs_own_evaluation(run: SimpleNamespace) -> None
 
 
 def test_every_image_has_its_row_in_order(run: SimpleNamespace, tmp_path: Path, capsys) -> None:
-    good = sorted(run.images.rglob("*.jpg"))[:5]
+    good = run.images[:5]
     (tmp_path / "broken.png").write_bytes(b"no image")
     places = [*map(str, good[:2]), "broken.png", str(good[2].parent / f"{good[2].stem}*")]
     assert main(["predict", str(run.folder), *places, "--out", "a.jsonl", "--batch-size", "2", "--top-k", "3"]) == 0
@@ -71,7 +70,7 @@ def test_every_image_has_its_row_in_order(run: SimpleNamespace, tmp_path: Path, 
 
 
 def test_rows_in_python_are_those_of_the_command(run: SimpleNamespace, tmp_path: Path) -> None:
-    good = sorted(run.images.rglob("*.jpg"))[:3]
+    good = run.images[:3]
     (tmp_path / "broken.png").write_bytes(b"no image")
     places = [*good, tmp_path / "broken.png"]
     kinds = ["emotion", "valence_arousal"]
@@ -87,7 +86,7 @@ def test_rows_in_python_are_those_of_the_command(run: SimpleNamespace, tmp_path:
 
 
 def test_names_come_from_the_standard_input(run: SimpleNamespace, monkeypatch, capsys) -> None:
-    good = sorted(run.images.rglob("*.jpg"))[:2]
+    good = run.images[:2]
     monkeypatch.setattr(sys, "stdin", io.StringIO(f"{good[0]}\n\n{good[1]}\n"))
     assert main(["predict", str(run.folder), "-"]) == 0
     table = capsys.readouterr().out
@@ -95,7 +94,7 @@ def test_names_come_from_the_standard_input(run: SimpleNamespace, monkeypatch, c
 
 
 def test_all_formats_have_the_same_content(run: SimpleNamespace) -> None:
-    place = str(next(run.images.iterdir()))
+    place = str(run.images[0].parent)
     for suffix in ("jsonl", "csv", "parquet"):
         kinds = "emotion,valence_arousal,action_units"
         assert main(["predict", str(run.folder), place, "--out", f"a.{suffix}", "--kinds", kinds]) == 0
@@ -112,7 +111,7 @@ def test_all_formats_have_the_same_content(run: SimpleNamespace) -> None:
 
 
 def test_an_interrupted_file_resumes_and_ends_the_same(run: SimpleNamespace, monkeypatch, capsys) -> None:
-    place = str(next(run.images.iterdir()))
+    place = str(run.images[0].parent)
     command = ["predict", str(run.folder), place, "--batch-size", "4"]
     assert main([*command, "--out", "whole.csv"]) == 0
     write, calls = PredictionFile.write, []
@@ -142,7 +141,7 @@ def test_an_interrupted_file_resumes_and_ends_the_same(run: SimpleNamespace, mon
 
 
 def test_several_processes_give_the_same_rows_in_order(run: SimpleNamespace) -> None:
-    place = str(next(run.images.iterdir()))
+    place = str(run.images[0].parent)
     command = ["predict", str(run.folder), place, "--batch-size", "4"]
     assert main([*command, "--out", "one.csv"]) == 0
     assert main([*command, "--out", "two.csv", "--processes", "2", "--device", "cpu"]) == 0
@@ -165,7 +164,7 @@ def test_a_killed_process_is_reported(run: SimpleNamespace) -> None:
 
 
 def test_explanations_are_written(run: SimpleNamespace) -> None:
-    place = str(sorted(run.images.rglob("*.jpg"))[0])
+    place = str(run.images[0])
     assert main(["predict", str(run.folder), place, "--explain", "--out", "a.jsonl"]) == 0
     (row,) = rows_of("a.jsonl")
     assert row["explanation"] and row["emotion"] in row["probabilities"]
@@ -190,6 +189,11 @@ def test_thresholds_abstain_by_calibrated_confidence(run: SimpleNamespace, capsy
     assert main(["pack", str(run.folder), "model.emovit"]) == 0
     assert calibrate(lavis_emovit.load_tuned("model.emovit")).temperature == temperature
     assert (run.folder / "calibration.json").stat().st_mtime_ns == before
+    # A calibration for other labels leaves the archive whole, and is kept too.
+    other = f"labels: {', '.join(get_label_set('mikels8').labels)}, joy"
+    first = calibrate(lavis_emovit.load_tuned("model.emovit", labels=other))
+    assert kept_calibration(lavis_emovit.load_tuned("model.emovit", labels=other)) == first
+    assert kept_calibration(lavis_emovit.load_tuned("model.emovit")).temperature == temperature
 
 
 def test_the_temperature_is_that_of_a_search_by_hand() -> None:
@@ -217,7 +221,7 @@ def test_the_temperature_is_that_of_a_search_by_hand() -> None:
     ],
 )
 def test_wrong_input_is_named(run: SimpleNamespace, capsys, arguments: list[str], message: str) -> None:
-    image = str(sorted(run.images.rglob("*.jpg"))[0])
+    image = str(run.images[0])
     assert main(["predict", str(run.folder), *(image if one == "IMAGE" else one for one in arguments)]) == 2
     told = capsys.readouterr()
     assert message in told.err and "Traceback" not in told.err

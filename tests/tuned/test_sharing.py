@@ -18,8 +18,8 @@ import yaml
 
 import lavis_emovit
 from lavis_emovit.cli.main import main
+from lavis_emovit.tuned.sharing import private_places
 
-pytestmark = pytest.mark.xdist_group("tuned")  # one worker makes the run
 TOKEN = "hf_notatoken"
 
 
@@ -81,7 +81,7 @@ def test_what_is_uploaded_answers_as_before(form, run, hub, capsys):
         place = "exported"
     assert main(["push", str(place), "some/model", "--license", "cc-by-nc-4.0"]) == 0
     assert "/some/model/commit/1" in capsys.readouterr().out
-    image = sorted(run.images.rglob("*.jpg"))[0]
+    image = run.images[0]
     found = lavis_emovit.load_tuned(downloaded(hub)).predict(image)
     assert found == lavis_emovit.load_tuned(run.folder).predict(image)
     card = hub.files["README.md"].decode()
@@ -123,10 +123,28 @@ def test_a_hub_that_refuses_or_is_not_there_is_a_clear_error(run, hub, monkeypat
     assert "not published" in capsys.readouterr().err
 
 
-def test_places_of_this_machine_are_reported(run):
-    from lavis_emovit.checkpoints.tuned_files import find_tuned
-    from lavis_emovit.tuned.sharing import private_places
+def test_places_of_this_machine_are_reported(run, hub, tmp_path, capsys):
+    assert main(["push", str(run.folder), "some/model", "--dry-run"]) == 0
+    told = capsys.readouterr().err
+    assert "config.yaml, run.output_dir: run" not in told  # not absolute
+    (tmp_path / "config.yaml").write_text("a: {root: /home/me/photos, b: ['Data, in /srv/x.', 'https://x.org/y']}\n")
+    (tmp_path / "README.md").write_text("and/or\nfrom ~/photos\n")
+    (tmp_path / "model.safetensors").write_bytes(b"\xff/home/me")
+    assert private_places(tmp_path) == [
+        "README.md, line 2: from ~/photos",
+        "config.yaml, a.root: /home/me/photos",
+        "config.yaml, a.b[0]: Data, in /srv/x.",
+    ]
 
-    tuned = find_tuned(run.folder)
-    object.__setattr__(tuned, "datasets", {"set": {"root": "/home/me/photos", "name": "set", "more": ["/srv/x"]}})
-    assert private_places(tuned)[-2:] == ["datasets.set.root: /home/me/photos", "datasets.set.more[0]: /srv/x"]
+
+def test_an_exported_folder_and_an_archive_keep_their_card(run, hub, tmp_path):
+    assert main(["convert", str(run.folder), "exported"]) == 0
+    assert main(["pack", str(run.folder), "model.emovit"]) == 0
+    for place in ("exported", "model.emovit"):
+        assert main(["push", place, "some/model"]) == 0
+        card = hub.files["README.md"].decode()
+        assert "| accuracy |" in card and "tuned on emoset_sketch" in card
+    again = downloaded(hub)  # published once more, from the hub
+    assert main(["push", str(again), "other/model"]) == 0
+    card = hub.files["README.md"].decode()
+    assert card.count("## From the hub") == 1 and card.count("library_name") == 1 and "| accuracy |" in card

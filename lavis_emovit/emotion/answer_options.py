@@ -5,6 +5,8 @@ from __future__ import annotations
 import string
 from collections.abc import Sequence
 
+MOST_LETTERS = len(string.ascii_lowercase)
+
 
 def option_marks(labels: Sequence[str], style: str = "letters") -> list[str]:
     """Options as a question lists them: `(a) awe` (ValueError if letters run out), or `1. awe` with style `numbers`."""
@@ -15,7 +17,7 @@ def marks_of(count: int, style: str = "letters") -> list[str]:
     """The marks alone: `(a)` or `1.`; raises as `option_marks`."""
     if style not in ("letters", "numbers"):
         raise ValueError(f"style must be 'letters' or 'numbers', got '{style}'")
-    if style == "letters" and count > len(string.ascii_lowercase):
+    if style == "letters" and count > MOST_LETTERS:
         raise ValueError(f"{count} options are too many for letters; use numbers")
     return (
         [f"({letter})" for letter in string.ascii_lowercase[:count]]

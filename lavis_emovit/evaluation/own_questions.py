@@ -52,7 +52,7 @@ def own_question(
         else:
             text = _filled(wordings.CHOICE_QUESTIONS[number], question=asked.question, options="; ".join(listed))
         marks = [mark.strip("().") for mark in marks_of(len(options), variant.marks)] if is_marked else options
-        candidates = tuple(marks) if by_likelihood else ()
+        candidates = tuple(dict.fromkeys(marks)) if by_likelihood else ()  # options may be equal
         return Question("choice", note + text + more, candidates, prefix, options=options)
     if kind == "statement":
         statement = truth.asked.text if isinstance(truth.asked, Statement) else _ANY_STATEMENT.text
@@ -105,7 +105,9 @@ def scored_own(
     question: Question, truth: Truth, benchmark: BenchmarkSettings, scores: Sequence[float]
 ) -> dict[str, Any]:
     """The fields of a row that the scores of the candidates give; a tie goes to the first in the alphabet."""
-    names = question.options if benchmark.kind == "choice" else question.candidates
+    # Unmarked candidates are the options themselves, equal ones once.
+    is_marked = len(question.options) == len(question.candidates)
+    names = question.options if benchmark.kind == "choice" and is_marked else question.candidates
     by_name: dict[str, float] = {}
     for name, score in zip(names, scores):
         by_name[name] = max(score, by_name.get(name, score))  # options may be equal

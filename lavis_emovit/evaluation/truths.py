@@ -96,9 +96,14 @@ def _asked_in(record: EmotionRecord, kind: str) -> Truth | None:
 def _ranking_in(record: EmotionRecord, label_set: LabelSet | None) -> Truth | None:
     if record.ranking is None or label_set is None:
         return None
-    labels = [_place_of(record, name, label_set) for name in record.ranking]
-    known = tuple(label for label in labels if label is not None)
-    return Truth(labels=known) if len(known) == len(labels) else None
+    try:
+        # Not `label_in`: in coarser labels, several places of a ranking would be the same label.
+        return Truth(labels=tuple(label_set.canonical(name) for name in record.ranking))
+    except DataError as error:
+        raise DataError(
+            f"record '{record.id}': {error}; kind 'ranking' has no coarser labels, so set `label_set` to that of the "
+            "rankings"
+        ) from None
 
 
 def _labels_in(record: EmotionRecord, label_set: LabelSet | None) -> Truth | None:

@@ -26,10 +26,11 @@ from lavis_emovit.emotion.questions import (
 from lavis_emovit.errors import ConfigError, DataError
 from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Variant, label_set_of, slice_values
 from lavis_emovit.evaluation.metrics.original_rule import original_rule
+from lavis_emovit.evaluation.own_questions import scored_own
 from lavis_emovit.evaluation.predictions import PredictionRow
 from lavis_emovit.evaluation.questions import questions_about, values_from_scores, values_from_text
 from lavis_emovit.evaluation.truths import Truth, truth_of
-from lavis_emovit.records import EmotionRecord
+from lavis_emovit.records import AnsweredQuestion, EmotionRecord
 from lavis_emovit.settings import parse_settings
 
 EMOTION = BenchmarkSettings(dataset="x")
@@ -190,6 +191,29 @@ def test_slices_are_text():
     assert slice_values(record, fields) == {
         "attributes.object": "Cat, Dog", "attributes.brightness": "0.5", "extra.age": "30",
     }  # fmt: skip
+
+
+def test_equal_options_are_one_candidate_and_equally_right():
+    asked = AnsweredQuestion(question="Which?", answers=["happy"], options=["sad", "happy", "happy"])
+    benchmark = BenchmarkSettings(dataset="x", kind="choice", option_marks=("none",))
+    record = _record(questions=[asked])
+    (truth,) = truth_of(record, benchmark, None).parts
+    (question,) = questions_about(record, truth, benchmark, benchmark.variants[0], "likelihood", None)
+    assert question.candidates == ("sad", "happy") and question.options == ("sad", "happy", "happy")
+    for scores, chosen in (([-1.0, -2.0], "sad"), ([-2.0, -1.0], "happy")):
+        assert scored_own(question, truth, benchmark, scores)["prediction"] == chosen
+    marked = benchmark.model_copy(update={"option_marks": ("letters",)})
+    (question,) = questions_about(record, truth, marked, marked.variants[0], "likelihood", None)
+    assert question.candidates == ("a", "b", "c")
+    assert scored_own(question, truth, marked, [-2.0, -3.0, -1.0])["prediction"] == "happy"
+
+
+def test_rankings_have_no_coarser_labels():
+    ranking = BenchmarkSettings(dataset="x", kind="ranking")
+    record = _record(label_set="mikels8", ranking=["awe", "amusement", "fear"])
+    assert truth_of(record, ranking, MIKELS8).labels == ("awe", "amusement", "fear")
+    with pytest.raises(DataError, match=r"record 'r/1': .*'awe'.*kind 'ranking' has no coarser labels"):
+        truth_of(record, ranking, POLARITY2)
 
 
 @pytest.mark.parametrize("units", [{27: 1.0, 45: 2.0}, {11: 0.0, 3: 1.0, 40: 1.0}, {12: 1.0, 64: 1.0, 70: 1.0}])

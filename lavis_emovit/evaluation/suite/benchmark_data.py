@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from lavis_emovit.distributed import heartbeat, processes
 from lavis_emovit.distributed.workers import ignore_stop_signals, unchanged
+from lavis_emovit.emotion.answer_options import MOST_LETTERS
 from lavis_emovit.emotion.labels import LabelSet, coarser_label
 from lavis_emovit.emotion.wheels import emotion_wheels
 from lavis_emovit.errors import ConfigError, DataError
@@ -168,11 +169,14 @@ def open_benchmark(
     label_set = label_set_of(settings, label_sets, str(parts[0].folder))
     if label_set is not None:
         _check_labels(settings, parts, label_set)
+    readers = [ShardReader(index) for index in parts]
+    if any(variant.marks == "letters" for variant in settings.variants):
+        _check_letters(settings, readers, label_set)
     hashes = [index.hash for index in parts]
     opened = OpenBenchmark(
         name,
         settings,
-        ShardReader(parts[0]) if len(parts) == 1 else JoinedSamples([ShardReader(index) for index in parts]),
+        readers[0] if len(readers) == 1 else JoinedSamples(readers),
         label_set,
         ShardReader(train_index) if train_index is not None else None,
         hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest(),
@@ -208,6 +212,25 @@ def _check_wheels(benchmark: OpenBenchmark) -> None:
             f"{place}: {', '.join(blank)} has no word of '{benchmark.settings.dataset}' (such as "
             f"{', '.join(labels[:5])}). Add these words to its clusters, or remove the wheel from the file."
         )
+
+
+def _check_letters(settings: BenchmarkSettings, readers: Sequence[ShardReader], label_set: LabelSet | None) -> None:
+    """Raise DataError if a question, or the label set, has more options than there are letters."""
+    if settings.kind != "choice":
+        assert label_set is not None, "the other kinds with marks list labels"
+        _refuse_more_than_letters(len(label_set.labels), f"label set '{label_set.name}'")
+        return
+    numbers = ((reader, number) for reader in readers for number in range(len(reader)))
+    for reader, number in islice(numbers, settings.limit):
+        record = reader.read_record(number)
+        for place, question in enumerate(record.questions):
+            name = f"'{settings.dataset}', record '{record.id}', question '{question.id or place}'"
+            _refuse_more_than_letters(len(question.options or ()), name)
+
+
+def _refuse_more_than_letters(count: int, place: str) -> None:
+    if count > MOST_LETTERS:
+        raise DataError(f"{place}: {count} options are too many for letters; set option_marks: [numbers]")
 
 
 _NUM_CHECKED = 1000

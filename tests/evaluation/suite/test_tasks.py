@@ -49,7 +49,7 @@ def _questions(number):
             "question": "Which emotion is strongest?", "answers": ["Joy"], "options": ["Fear", "Joy", "Neutral"],
             "categories": {"type": "What/How", "dimension": "Emotion"}, "id": f"q{number}",
         },
-        {"question": "How many people are there?", "answers": ["2"] * 2 + ["two"] * 3 + ["three"] * 5},
+        {"question": "How many people are there?", "answers": ["2", "two"] + ["three"] * 8},
         {"question": "Is it bright?", "answers": ["Yes."], **YES_NO},
     ]  # fmt: skip
 
@@ -199,7 +199,7 @@ def test_scripted_answers_get_the_numbers_of_a_count(tasks, monkeypatch):
     mikels, plutchik = words["wheels"]["mikels"], words["wheels"]["plutchik"]
     assert (mikels["coverage"], mikels["precision"], mikels["recall"]) == (1.0, pytest.approx(2 / 3), 1.0)
     assert (plutchik["coverage"], plutchik["off_wheel"]) == (0.5, ["calm"])
-    # VQAv2's normal form of "Two." is 2, which two of the ten people gave.
+    # VQAv2's normal form of "Two." and "two" is 2, which two of the ten people gave.
     assert found["vqa"]["metrics"]["vqa"]["accuracy"] == pytest.approx((2 * (1 / 3) + 8 * (2 / 3)) / 10)
     affect = found["valence_arousal"]["metrics"]["affect"]["dimensions"]
     assert affect["dominance"]["all"]["mae"] == pytest.approx(sum(abs(0.1 * n - 0.1) for n in range(6)) / 6)
@@ -265,6 +265,20 @@ def test_what_cannot_be_asked_is_refused_before_a_model_is_loaded(tasks, monkeyp
     with pytest.raises((ConfigError, UserError)) as caught:
         run_suite(tasks({"set": benchmark}))
     assert re.search(problem, str(caught.value)), str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "place"),
+    [
+        ({"kind": "choice"}, r"'emoset', record 't/\d', question 'q\d': 3"),
+        ({"kind": "emotion", "option_marks": ["none", "letters"]}, "label set 'emotion6': 6"),
+    ],
+)
+def test_more_options_than_letters_are_refused_before_a_model_is_loaded(tasks, monkeypatch, benchmark, place):
+    monkeypatch.setattr("lavis_emovit.evaluation.suite.benchmark_data.MOST_LETTERS", 2)
+    monkeypatch.setattr("lavis_emovit.evaluation.suite.suite.open_model", lambda *_: pytest.fail("a model was loaded"))
+    with pytest.raises(ConfigError, match=f"{place} options are too many for letters; set option_marks"):
+        run_suite(tasks({"set": benchmark}))
 
 
 def test_variants_and_groups_are_in_metrics_table_and_report(tasks, fake):

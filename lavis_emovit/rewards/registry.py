@@ -169,6 +169,8 @@ def parse_rewards(values: Mapping[str, Any], prefix: str) -> tuple[dict[str, Rew
         problems += found
         if settings is not None:
             chosen[name] = settings
+    if chosen and not problems and not any(settings.weight for settings in chosen.values()):
+        problems.append(f"{prefix}: every weight is 0, so all answers would be equal; set the weight of one reward")
     return chosen, problems
 
 

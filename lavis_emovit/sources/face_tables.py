@@ -84,6 +84,7 @@ class FaceTableReader(Reader, layout=None):
     intensity_column: ClassVar[re.Pattern[str] | None] = None  # its group is the number of the unit; 0 to 5
     presence_column: ClassVar[re.Pattern[str]]  # the same for a probability, or 1 and 0
     presence_scale: ClassVar[Literal["probability", "presence"]] = "presence"
+    confidence_column: ClassVar[str | None] = None
 
     @abstractmethod
     def place_of(self, cells: Mapping[str, str], table: str) -> tuple[str, int | None]:
@@ -91,9 +92,6 @@ class FaceTableReader(Reader, layout=None):
 
     def failure(self, cells: Mapping[str, str]) -> str | None:
         """Why the program found no face; None if it did."""
-        return None
-
-    def confidence(self, cells: Mapping[str, str]) -> float | None:
         return None
 
     def face_number(self, cells: Mapping[str, str]) -> int:
@@ -228,10 +226,14 @@ class FaceTableReader(Reader, layout=None):
     def _face(
         self, cells: dict[str, str], intensities: dict[int, str], presences: dict[int, str], table: Path
     ) -> Face | None:
-        confidence = self.confidence(cells)
+        column = self.confidence_column if self.confidence_column in cells else None
+        confidence = number_in(cells, column) if column is not None else None
         reason = self.failure(cells)
-        if reason is None and confidence is not None and confidence < self.settings.min_confidence:
-            reason = f"confidence below {self.settings.min_confidence:g}"
+        if reason is None and column is not None:
+            if confidence is None:
+                reason = f"no value of {column}"
+            elif confidence < self.settings.min_confidence:
+                reason = f"confidence below {self.settings.min_confidence:g}"
         if reason is not None:
             self.notes.skip(reason, expected=True)
             return None

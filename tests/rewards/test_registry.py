@@ -74,6 +74,11 @@ def test_problems_are_reported_together():
         "rewards.length: least (9) must not be more than most (3)",
         "rewards.polarity: expected the settings of the reward (got 3)",
     ]
+    for given in ({"label_exact": {"weight": 0}}, {"label_exact": {"weight": 0}, "length": {"weight": 0.0}}):
+        assert parse_rewards(given, "rewards")[1] == [
+            "rewards: every weight is 0, so all answers would be equal; set the weight of one reward"
+        ]
+    assert not parse_rewards({"label_exact": {"weight": 0}, "length": {}}, "rewards")[1]
     assert parse_rewards({}, "rewards")[1][0].startswith("rewards: names no reward; the rewards are ")
     assert "unknown answer template 'thnk'" in parse_rewards({"format_tags": {"template": "thnk"}}, "r")[1][0]
     with pytest.raises(DataError, match=r"unknown reward 'polarit' .did you mean 'polarity'"):

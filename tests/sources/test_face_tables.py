@@ -46,6 +46,7 @@ def read(root, layout, **settings):
 def test_openface_gives_intensities_and_units_with_presence_only(tmp_path):
     draw(tmp_path, ["frames/clip/shot_0001.png", "frames/clip/shot_0002.png", "frames/clip/shot_0009.png"])
     rows = [openface_row(1), openface_row(2, success=0), openface_row(3), openface_row(4, confidence=0.6)]
+    rows += [openface_row(9, confidence="nan"), openface_row(9, confidence="")]
     (tmp_path / "clip.csv").write_text(OPENFACE + "".join(rows))
     records, notes = read(tmp_path, "openface", images="frames/{name}")
     (record,) = records
@@ -57,7 +58,7 @@ def test_openface_gives_intensities_and_units_with_presence_only(tmp_path):
     assert record.group == "clip" and record.extra["confidence"] == 0.98
     assert notes.skipped == {
         "success is 0": 1, "confidence below 0.75": 1, "rows whose image is missing": 1,
-        "images without a usable row": 2,
+        "no value of confidence": 2, "images without a usable row": 2,
     }  # fmt: skip
     assert notes.examples["rows whose image is missing"] == ["clip frame 3"]
     assert notes.examples["images without a usable row"] == ["clip/shot_0002.png", "clip/shot_0009.png"]

@@ -25,15 +25,15 @@ class OpenFaceReader(FaceTableReader, layout="openface"):
     first_frame = 1
     intensity_column = re.compile(r"AU(\d{1,2})_r")
     presence_column = re.compile(r"AU(\d{1,2})_c")
+    confidence_column = "confidence"
 
     def place_of(self, cells: Mapping[str, str], table: str) -> tuple[str, int | None]:
         return table, whole_number_in(cells, "frame") if "frame" in cells else None
 
     def failure(self, cells: Mapping[str, str]) -> str | None:
-        return "success is 0" if number_in(cells, "success") == 0 else None
-
-    def confidence(self, cells: Mapping[str, str]) -> float | None:
-        return number_in(cells, "confidence")
+        if "success" in cells and not number_in(cells, "success"):
+            return f"success is {cells['success'] or 'nan'}"
+        return None
 
     def face_number(self, cells: Mapping[str, str]) -> int:
         return whole_number_in(cells, "face_id") if "face_id" in cells else 0

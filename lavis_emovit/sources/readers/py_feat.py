@@ -28,6 +28,7 @@ class PyFeatReader(FaceTableReader, layout="py_feat"):
     first_frame = 0
     presence_column = re.compile(r"AU(\d{1,2})")
     presence_scale = "probability"
+    confidence_column = "FaceScore"
 
     def place_of(self, cells: Mapping[str, str], table: str) -> tuple[str, int | None]:
         if not (given := cells.get("input", "")):
@@ -40,9 +41,6 @@ class PyFeatReader(FaceTableReader, layout="py_feat"):
 
     def failure(self, cells: Mapping[str, str]) -> str | None:
         return "no face was found" if cells.get("FaceRectX") == "" else None
-
-    def confidence(self, cells: Mapping[str, str]) -> float | None:
-        return number_in(cells, "FaceScore")
 
     def box(self, cells: Mapping[str, str]) -> Box | None:
         found = [value for name in _RECT if (value := number_in(cells, name)) is not None]

@@ -222,6 +222,14 @@ def _inspect(proposal: Proposal, name: str, shares: dict[str, float] | None, see
         with progress("checking images", len(paths)) as line:
             facts = check_files(paths, num_decoders(len(paths)), line.update)
         usable = Counter(record.split for record in records if facts[image_path(file, record)].fault is None)
+        if not usable:
+            remedy = "pass the folder of the images"
+            if proposal.source == "records":
+                remedy = "store the folder that their image paths start in with `emovit data images RECORDS FOLDER`"
+            raise DataError(
+                f"{reader.image_root}: has no usable image of the {len(records)} records; {remedy}\n"
+                + bullet_list([f"{path}: {facts[path].fault}" for path in paths], _SHOWN)
+            )
         values = {**proposal.layout(), **_split_settings(usable, shares, seed)}
         values["skip_bad"] = True
         preparation = typed(DeclaredPreparation, values)

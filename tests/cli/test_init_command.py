@@ -129,6 +129,23 @@ def test_records_of_an_import_are_data_too(init, mypics, tmp_path):
         _prepared(config, "again")
 
 
+def test_records_without_a_usable_image_name_the_command_that_stores_their_folder(init, tmp_path):
+    records = [
+        {"id": f"x/{n}", "image": f"{n}.png", "split": "train", "source": "x", "emotion": "awe", "label_set": "mikels8"}
+        for n in range(7)
+    ]
+    Path("lone.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    for options in ([], ["--dry-run"]):
+        code, _, errors = init("lone.jsonl", *options)
+        assert code == 2 and "has no usable image of the 7 records" in errors
+        assert "`emovit data images RECORDS FOLDER`" in errors and "0.png" in errors
+    for number in range(7):
+        _image(tmp_path / "elsewhere" / f"{number}.png", str(number))
+    assert main(["data", "images", "lone.jsonl", str(tmp_path / "elsewhere")]) == 0
+    code, _, errors = init("lone.jsonl", "--splits", "train=1")
+    assert code == 0, errors
+
+
 def test_published_splits_are_kept(init, mypics, tmp_path):
     for split in ("train", "test"):
         for number in range(20):

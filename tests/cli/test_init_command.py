@@ -129,7 +129,8 @@ def test_records_of_an_import_are_data_too(init, mypics, tmp_path):
         _prepared(config, "again")
 
 
-def test_records_without_a_usable_image_name_the_command_that_stores_their_folder(init, tmp_path):
+def test_records_without_a_usable_image_name_the_command_that_stores_their_folder(init, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     records = [
         {"id": f"x/{n}", "image": f"{n}.png", "split": "train", "source": "x", "emotion": "awe", "label_set": "mikels8"}
         for n in range(7)

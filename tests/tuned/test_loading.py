@@ -20,7 +20,7 @@ from lavis_emovit.checkpoints.tuned_files import find_tuned, pack
 from lavis_emovit.cli.main import main
 from lavis_emovit.emotion.labels import get_label_set
 from lavis_emovit.emotion.questions import categorical_prompt
-from lavis_emovit.errors import UserError
+from lavis_emovit.errors import ConfigError, UserError
 from lavis_emovit.evaluation.predictions import read_predictions
 from lavis_emovit.paths import list_checkpoints
 from lavis_emovit.train import run_recipe
@@ -151,6 +151,22 @@ def test_suites_take_all_forms(run: SimpleNamespace, tmp_path: Path) -> None:
     for wrong in ({}, {"checkpoint": "x", "model_type": "tiny"}):
         with pytest.raises(ValueError):
             LavisModelSettings.model_validate({"adapter": "lavis", **wrong})
+
+
+def test_suites_take_the_trained_parts_of_the_checkpoint(run: SimpleNamespace, tmp_path: Path) -> None:
+    from lavis_emovit.evaluation.adapters.base import ModelPlace
+    from lavis_emovit.evaluation.adapters.lavis_model import LavisModelSettings, open_lavis_model
+
+    short = ("run.max_steps=1", "run.warmup_steps=0", "run.evaluate_before=false", "run.valid_splits=[]")
+    parts = ("run.test_splits=[]", "model.trained_parts=[query_tokens]", f"run.output_dir={tmp_path / 'other'}")
+    run_recipe("projects/emovit/quickstart.yaml", [*OPTIONS, *short, *parts])
+    place = ModelPlace("after", tmp_path, tmp_path)
+    named = {"adapter": "lavis", "arch": "emovit_tiny", "checkpoint": str(tmp_path / "other")}
+    opened = open_lavis_model(LavisModelSettings.model_validate(named), place)
+    assert opened.identity()["trained"] == find_tuned(tmp_path / "other").weights_sha256
+    wrong = LavisModelSettings.model_validate({**named, "config": {"trained_parts": ["qformer"]}})
+    with pytest.raises(ConfigError, match=r"Set suite\.models\.after\.config\.trained_parts and .*Without `arch`"):
+        open_lavis_model(wrong, place)
 
 
 def test_what_is_not_a_tuned_model_is_named(run: SimpleNamespace, tmp_path: Path) -> None:

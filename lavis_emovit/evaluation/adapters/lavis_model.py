@@ -18,6 +18,7 @@ from lavis_emovit.settings import Settings
 if TYPE_CHECKING:
     import torch
 
+    from lavis_emovit.checkpoints.tuned_files import TunedFiles
     from lavis_emovit.evaluation.adapters.probe import ProbeSettings
     from lavis_emovit.models.protocol import Batch, EmotionModel, Normalization
 
@@ -54,7 +55,8 @@ class LavisModelSettings(Settings):
     """`adapter: lavis`, a model of this plugin.
 
     Attributes:
-        arch, model_type: as in a recipe's `model`; without `arch`, all settings are those of the checkpoint's run.
+        arch, model_type: as in a recipe's `model`; without `arch`, all settings are those of the checkpoint's run. With
+            it, only `trained_parts` and `lora` are, unless `config` sets them.
         checkpoint: a run's folder for its best checkpoint, one checkpoint, or without `arch` also an exported folder or
             an archive; null: the model as published.
         train: the recipe that makes the checkpoint if it does not exist, then a run's folder; null: it must exist.
@@ -221,7 +223,7 @@ def open_lavis_model(entry: LavisModelSettings, place: ModelPlace) -> LavisModel
     if entry.arch is not None and tuned is not None and tuned.checkpoint is None:
         raise ConfigError([f"{key}: {entry.checkpoint} has complete weights and their settings; remove `arch`"], key)
     own = tuned.model if tuned is not None and entry.arch is None else None
-    values = model_values(entry, key) if own is None else {**own, **entry.config}
+    values = model_values(_with_trained(entry, tuned), key) if own is None else {**own, **entry.config}
     model = registry.get_model_class(values["arch"]).from_config(values)
     identity: dict[str, Any] = {"adapter": "lavis", **model.identity(), "trained": None, "amp": entry.amp}
     if tuned is not None:
@@ -230,11 +232,21 @@ def open_lavis_model(entry: LavisModelSettings, place: ModelPlace) -> LavisModel
             try:
                 load_trained(model, *tuned.checkpoint)
             except WeightsError as error:
-                raise ConfigError([f"{key}: {error}"], key) from None
+                hint = " Without `arch`, all settings are those of that run." if entry.arch is not None else ""
+                problem = str(error).replace(" model.", f" {key}.config.")
+                raise ConfigError([f"{key}: {problem}{hint}"], key) from None
             identity |= {"step": tuned.checkpoint[1].step}
     device = choose_device(entry.device)
     run = inference(device, AMP_DTYPES.get(entry.amp))
     return LavisModel(model.to(device), *model.processors(), run=run, device=device, identity=identity)
+
+
+def _with_trained(entry: LavisModelSettings, tuned: TunedFiles | None) -> LavisModelSettings:
+    """The entry with the trained parts and adapters of the checkpoint's run, if that has the same `arch`."""
+    if tuned is None or tuned.model.get("arch") != entry.arch:
+        return entry
+    trained = {name: tuned.model[name] for name in ("trained_parts", "lora") if name in tuned.model}
+    return entry.model_copy(update={"config": {**trained, **entry.config}})
 
 
 def inference(device: torch.device, dtype: torch.dtype | None) -> Run:

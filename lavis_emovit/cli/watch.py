@@ -43,7 +43,8 @@ def watch(
 
     from lavis_emovit.runners.following import FollowedRun
 
-    followed = [FollowedRun(run.expanduser()) for run in runs]
+    folders = {run.expanduser().resolve(): run.expanduser() for run in runs}  # each once
+    followed = [FollowedRun(folder) for folder in folders.values()]
     for one in followed:
         one.update()
     page = _Page(report, every) if report is not None else None

@@ -80,6 +80,14 @@ def test_the_command_prints_lines_and_the_spread_of_seeds(tmp_path: Path, capsys
     )
 
 
+def test_a_run_that_is_named_twice_counts_once(tmp_path: Path, monkeypatch, capsys) -> None:
+    write(tmp_path / "run", [step(1, 2.0)])
+    monkeypatch.chdir(tmp_path)
+    assert main(["watch", "run", "run/", str(tmp_path / "run"), "--once"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("run: step 1")
+
+
 def test_a_run_that_has_not_begun_and_what_is_no_run(tmp_path: Path, capsys) -> None:
     folder = write(tmp_path / "run", [])
     (folder / "log.jsonl").unlink()

@@ -94,7 +94,7 @@ def save_checkpoint(
     except (OSError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise CheckpointError(
-            f"{final} cannot be saved: {error}. Earlier checkpoints are complete; fix this and start the run again."
+            f"{final} cannot be saved: {error}. Fix this and run the same command again; earlier files are complete."
         ) from error
     try:
         if final.exists():

@@ -169,9 +169,10 @@ def load_tuned(
     from lavis.common.registry import registry
 
     from lavis_emovit.checkpoints.finding import load_trained
-    from lavis_emovit.distributed.devices import AMP_DTYPES, choose_device
+    from lavis_emovit.distributed.devices import amp_dtype, choose_device
     from lavis_emovit.evaluation.adapters.lavis_model import LavisModel, inference
 
+    dtype = amp_dtype(amp or "off")
     files = find_tuned(location, step)
     values = {**files.model, **(model or {})}
     written = processors_at(files.questions, base_of(files.model), base_of(values))
@@ -192,7 +193,7 @@ def load_tuned(
         found.to(chosen),
         image_processor,
         text_processor,
-        run=inference(chosen, AMP_DTYPES.get(amp or "off")),
+        run=inference(chosen, dtype),
         device=chosen,
         identity={**found.identity(), "trained": files.weights_sha256},
         num_beams=questions.num_beams,

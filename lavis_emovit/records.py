@@ -365,15 +365,15 @@ def lost_image_root(records: Path) -> Path | None:
     return stated[0] if stated and not any(root.is_dir() for root in stated) else None
 
 
-def find_image_root(records: Path, images: Path | None = None) -> Path:
-    """The folder of the image paths: `images`, else `image_root_of` the records.
+def find_image_root(records: Path, images: Path | None = None, *, option: str = "--images") -> Path:
+    """The folder of the image paths: `images`, which the command got by `option`, else `image_root_of` the records.
 
     DataError if `images` is no folder, or if the stated folder no longer exists and the images are not beside the file.
     """
     if images is not None:
         if not images.is_dir():
             raise DataError(
-                f"--images {images}: no such folder; pass the folder that the records' image paths start in"
+                f"{option} {images}: no such folder; pass the folder that the records' image paths start in"
             )
         return images
     lost = lost_image_root(records)
@@ -381,7 +381,7 @@ def find_image_root(records: Path, images: Path | None = None) -> Path:
         first = next(read_records(records), None)
         if first is not None and not (records.parent / first.image).is_file():
             raise DataError(
-                f"{records}: its images were in {lost}, which no longer exists. Pass their new folder with --images, "
+                f"{records}: its images were in {lost}, which no longer exists. Pass their new folder with {option}, "
                 f"or store it once with `emovit data images {records} FOLDER`."
             )
     return image_root_of(records)

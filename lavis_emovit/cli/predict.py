@@ -17,7 +17,7 @@ from lavis_emovit.errors import UserError
 
 if TYPE_CHECKING:
     from lavis_emovit.tuned.loading import Tuned
-    from lavis_emovit.tuned.predictions import ImagePrediction
+    from lavis_emovit.tuned.predictions import Asking, ImagePrediction
 
 app = typer.Typer(help="Let a tuned model say what it sees in images.", add_completion=False)
 
@@ -73,6 +73,9 @@ def predict(
     askings = tuned.askings(chosen)
     if explain and all(one.kind != "explanation" for one in askings):
         askings += tuned.askings(["explanation"])
+    _refuse_confidence(
+        askings, {"--threshold": threshold is not None, "--calibrated": calibrated, "--top-k": top_k is not None}
+    )
     workers = _num_workers(workers, len(found), batch_size)
     is_calibrated = threshold is not None or calibrated
     temperature = _temperature(tuned, batch_size, workers) if is_calibrated else 1.0
@@ -82,8 +85,10 @@ def predict(
         "questions": [(one.kind, one.method, one.benchmark.model_dump(mode="json")) for one in askings],
         "settings": [temperature, threshold, top_k, amp],
     }
-    file = PredictionFile(out, made_with, overwrite=overwrite) if out is not None else None
-    left = [image for image in found if file is None or image.name not in file.done]
+    file = PredictionFile(out, found, made_with, overwrite=overwrite) if out is not None else None
+    left = file.left if file is not None else found
+    if file is not None and file.num_changed:
+        typer.echo(f"images that changed after their row was written, predicted again: {file.num_changed}", err=True)
     if processes > 1:
         del tuned  # each process has its own
         batches = predict_in_processes(load, left, settings, devices, batch_size=batch_size)
@@ -100,8 +105,7 @@ def predict(
                     rows |= {row.image: row for row in batch}
                 done += len(batch)
                 line.update(done)
-        names = [image.name for image in found]
-        ordered = file.finish(names) if file is not None else [rows[name] for name in names]
+        ordered = file.finish() if file is not None else [rows[image.name] for image in found]
     except RuntimeError as error:
         raise killed_worker(error) or error from None
     finally:
@@ -110,6 +114,16 @@ def predict(
     _show(ordered, out)
     if all(row.error is not None for row in ordered):
         raise UserError(f"no image could be predicted; the first: {ordered[0].image}: {ordered[0].error}")
+
+
+def _refuse_confidence(askings: Sequence[Asking], given: dict[str, bool]) -> None:
+    """UserError for a given option about probabilities, if no question has them."""
+    if not any(one.kind == "emotion" and one.method != "generation" for one in askings):
+        for option in (name for name, is_given in given.items() if is_given):
+            raise UserError(
+                f"{option}: needs the probabilities of labels, which only questions of the kind emotion have, if the "
+                "run scores labels. Add it to --kinds, or omit the option."
+            )
 
 
 def _temperature(tuned: Tuned, batch_size: int, workers: int) -> float:
@@ -128,7 +142,8 @@ def _places(images: Sequence[str]) -> list[str]:
     """The places, with the lines of the standard input in the place of `-`."""
     places: list[str] = []
     for place in images:
-        lines = [line.rstrip("\r\n") for line in sys.stdin] if place == "-" else [place]
+        # As bytes, because names of files need not be UTF-8.
+        lines = [os.fsdecode(line).rstrip("\r\n") for line in sys.stdin.buffer] if place == "-" else [place]
         places += [line for line in lines if line.strip()]
     if not places:
         raise UserError("no images: the standard input has no lines")

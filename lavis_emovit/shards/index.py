@@ -106,6 +106,11 @@ class ShardIndex:
         return {label: int(count) for label, count in zip(self.labels, counts)}
 
     @property
+    def place(self) -> str:
+        """Where it is: its folder, or its URL."""
+        return str(self.folder) if self.cache is None else self.cache.url
+
+    @property
     def records_name(self) -> str | None:
         """The file with the records of tars made by other tools; None if the shards contain their records."""
         return self.build.get("records")

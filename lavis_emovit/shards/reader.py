@@ -177,7 +177,7 @@ class ShardReader:
         raise OSError("the shard cache is too small for the processes that use it; increase EMOVIT_CACHE_GB")
 
     def _place(self, sample: int) -> str:
-        return f"{self.index.folder / self.index.key_of(sample)}"
+        return f"{self.index.place}/{self.index.key_of(sample)}"
 
     def __getstate__(self) -> dict[str, Any]:
         # Handles and locks cannot be pickled.

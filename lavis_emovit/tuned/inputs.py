@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -13,12 +16,13 @@ from lavis_emovit.clips.video import VIDEO_SUFFIXES
 from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.exchange.samples import RECORDS_NAME
 from lavis_emovit.files import IMAGE_SUFFIXES, RARE_IMAGE_SUFFIXES, images_below, read_file
+from lavis_emovit.outside import scrub
 from lavis_emovit.records import EmotionRecord, find_image_root, read_records
 from lavis_emovit.shards.clips import pack_clip
 from lavis_emovit.shards.columns import INDEX_NAME
 from lavis_emovit.shards.images import BadImageError
 from lavis_emovit.shards.index import ShardIndex, find_indexes
-from lavis_emovit.shards.reader import ShardReader
+from lavis_emovit.shards.reader import SampleFaultError, ShardReader
 
 _SUFFIXES = frozenset({*IMAGE_SUFFIXES, *RARE_IMAGE_SUFFIXES})
 
@@ -28,20 +32,32 @@ class InputImage:
     """An image to predict.
 
     Attributes:
-        name: unique in a prediction: the path as given, or the id of a record.
-        read: returns its bytes; OSError or DataError if it cannot be read.
+        name: unique in a prediction: the path as given, or the id of a record. Bytes of a path that are not UTF-8 are
+            escaped, as in `caf\\xe9.jpg`.
+        read: returns its bytes; OSError or DataError if it cannot be read, any other UserError if no image can be.
         record: of images of a dataset.
         clip: of a video file that is no record's.
+        files: those it is read from.
+        sample: of an image in shards, the hash of their index and its number.
     """
 
     name: str
     read: Callable[[], bytes]
     record: EmotionRecord | None = None
     clip: Clip | None = None
+    files: tuple[Path, ...] = ()
+    sample: str = ""
+
+    def fingerprint(self) -> str:
+        """Hex sha256 of what it is read from, without reading it: paths, sizes and times of files, and the record."""
+        facts = [self.sample, *(_file_facts(path) for path in self.files)]
+        if self.record is not None:
+            facts.append(self.record.model_dump_json())
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
 def input_images(places: Iterable[str], images: Path | None = None) -> list[InputImage]:
-    """All images of several places, each once, in order.
+    """All images of several places, each once, in order. A place without an image counts as one that cannot be read.
 
     Args:
         places: image and video files, folders (with all images below), patterns with `*`, records files, shards or
@@ -49,47 +65,77 @@ def input_images(places: Iterable[str], images: Path | None = None) -> list[Inpu
         images: folder of the image paths of records, if not theirs.
 
     Raises:
-        UserError: a place does not exist, has no image, or two images have the same name.
+        UserError: no place has an image, two images have the same name, or records or shards cannot be read.
     """
     found: dict[str, InputImage] = {}
+    problems: list[str] = []
+    has_images = False
     for place in places:
-        has_images = False
-        for image in _images_of(place, images):
-            has_images = True
+        of_place = list(_images_of(place, images))
+        has_images |= bool(of_place)
+        if not of_place:
+            path = Path(place).expanduser()
+            is_named = os.path.exists(path) or has_magic(place)  # noqa: PTH110, as below
+            problem = f"has no image ({', '.join(sorted(_SUFFIXES))})" if is_named else "no such file or folder"
+            problems.append(f"{place}: {problem}")
+            of_place = [InputImage(_name(path), partial(_refuse, problem), files=(path,))]
+        for image in of_place:
             earlier = found.setdefault(image.name, image)
-            if earlier is not image and (earlier.record is not None or image.record is not None):
-                raise UserError(f"{place}: two records are called '{image.name}'; give each its own id")
-        if not has_images:
-            raise UserError(f"{place}: has no image ({', '.join(sorted(_SUFFIXES))})")
+            if earlier.record is not None or image.record is not None:
+                if earlier is not image:
+                    raise UserError(f"{place}: two records are called '{image.name}'; give each its own id")
+            elif earlier.files != image.files:
+                raise UserError(f"{place}: two files are called '{image.name}'; rename one of them")
+    if not has_images:
+        raise UserError(
+            problems[0]
+            if len(problems) == 1
+            else f"none of {len(problems)} places has an image; the first: {problems[0]}"
+        )
     return list(found.values())
 
 
 def _images_of(place: str, images: Path | None) -> Iterator[InputImage]:
     path = Path(place).expanduser()
+    # Path.exists has an error for a name that is too long.
+    if not (os.path.exists(path) or "://" in place or path.suffix == ".jsonl" or has_magic(place)):  # noqa: PTH110
+        return
     if "://" in place or any(path.glob(INDEX_NAME)) or any(path.glob(f"*/{INDEX_NAME}")):
         if images is not None:
-            raise UserError(f"--images {images}: {place} has shards, which contain their images; omit --images")
+            raise UserError(f"--image-root {images}: {place} has shards, which contain their images; omit --image-root")
         for index in find_indexes(place):
             yield from _in_shards(ShardIndex.load(index))
         return
     if path.suffix == ".jsonl" or (path / RECORDS_NAME).is_file():
         records = path / RECORDS_NAME if path.is_dir() else path
-        root = find_image_root(records, images)
+        root = find_image_root(records, images, option="--image-root")
         for record in read_records(records):
-            yield InputImage(record.id, partial(_bytes_below, root, record), record)
+            frames = record.clip.frames if record.clip is not None else None
+            files = tuple(root / name for name in frames or (record.image,))
+            yield InputImage(record.id, partial(_bytes_below, root, record), record, files=files)
         return
     if path.is_dir():
         paths: Iterable[Path] = images_below(path)
     elif path.exists():
         paths = [path]
-    elif has_magic(place):
+    else:
         found = glob(str(path), recursive=True)  # noqa: PTH207, Path.glob takes no absolute pattern
         paths = sorted(one for one in map(Path, found) if one.is_file())
-    else:
-        raise UserError(f"{place}: no such file or folder")
     for one in paths:
         is_video = one.suffix.lower().removeprefix(".") in VIDEO_SUFFIXES
-        yield InputImage(str(one), partial(read_file, one), clip=Clip() if is_video else None)
+        yield InputImage(_name(one), partial(read_file, one), clip=Clip() if is_video else None, files=(one,))
+
+
+def _name(path: Path) -> str:
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _file_facts(path: Path) -> list[str | int]:
+    try:
+        status = path.stat()
+    except OSError:
+        return [os.path.realpath(path)]
+    return [os.path.realpath(path), status.st_size, status.st_mtime_ns]
 
 
 def _bytes_below(root: Path, record: EmotionRecord) -> bytes:
@@ -104,16 +150,24 @@ def _bytes_below(root: Path, record: EmotionRecord) -> bytes:
 def _in_shards(index: ShardIndex) -> Iterator[InputImage]:
     reader = ShardReader(index)
     for number in range(len(reader)):
+        sample = f"{index.hash}, {number}"
         try:
             record = reader.read_record(number)
-        except DataError as error:
-            yield InputImage(f"{index.folder}, sample {number}", partial(_refuse, str(error)))
+        except SampleFaultError as error:
+            name = f"{scrub(index.place)}, sample {number}"
+            yield InputImage(name, partial(_refuse, str(error)), sample=sample)
             continue
-        yield InputImage(record.id, partial(_bytes_of, reader, number), record)
+        yield InputImage(record.id, partial(_bytes_of, reader, number), record, sample=sample)
 
 
 def _bytes_of(reader: ShardReader, number: int) -> bytes:
-    return reader.read(number).image_bytes
+    try:
+        return reader.read(number).image_bytes
+    except SampleFaultError:
+        raise
+    except DataError as error:
+        # The source is lost, not an image: it would be lost for all others too, after as many attempts for each.
+        raise UserError(str(error)) from None
 
 
 def _refuse(problem: str) -> bytes:

@@ -6,16 +6,30 @@ import csv
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
 
+from filelock import FileLock, Timeout
+from pydantic import ValidationError
+
 from lavis_emovit.errors import UserError
-from lavis_emovit.files import atomic_path, atomic_writer, parse_json
+from lavis_emovit.files import atomic_path, atomic_writer, explain_full_disk
 from lavis_emovit.outside import csv_cell
+from lavis_emovit.settings import FrozenModel
 from lavis_emovit.sources.table_files import import_pyarrow
+from lavis_emovit.tuned.inputs import InputImage
 from lavis_emovit.tuned.predictions import ImagePrediction
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
+_RESUMES_FROM = "the last row written"
+
+
+class _Line(FrozenModel):
+    """A line of an unfinished file: a row, and the fingerprint of the image that it is about."""
+
+    fingerprint: str
+    row: ImagePrediction
 
 
 class PredictionFile:
@@ -23,67 +37,101 @@ class PredictionFile:
 
     Args:
         path: `*.csv`, `*.jsonl` or `*.parquet`.
-        made_with: what decides the rows, as plain values; an unfinished file of other settings is refused.
+        images: all that get a row, in the order of the file.
+        made_with: what else decides the rows, as plain values; an unfinished file of other settings is refused.
         overwrite: replace an existing file, and an unfinished one of other settings.
 
     Attributes:
-        done: the names of images whose rows are there.
+        left: the images without a row, and those whose file or record has changed since theirs was written.
+        num_changed: number of the latter.
     """
 
-    def __init__(self, path: Path, made_with: Mapping[str, Any], *, overwrite: bool = False):
+    def __init__(
+        self, path: Path, images: Sequence[InputImage], made_with: Mapping[str, Any], *, overwrite: bool = False
+    ):
         if path.suffix not in SUFFIXES:
             raise UserError(f"{path}: the suffix decides the format, one of {', '.join(SUFFIXES)}")
-        if path.exists() and not overwrite:
-            raise UserError(f"{path} exists; --overwrite replaces it")
         if path.suffix == ".parquet":
             import_pyarrow(path)  # now, not after the last image
         self.path, self._unfinished = path, path.with_name(f"{path.name}.unfinished")
+        self._images = {image.name: image for image in images}
         digest = hashlib.sha256(json.dumps(made_with, sort_keys=True).encode()).hexdigest()
-        header = json.dumps({"made_with": digest}).encode() + b"\n"
-        self.done: set[str] = set()
+        self._header = json.dumps({"made_with": digest}).encode() + b"\n"
         path.parent.mkdir(parents=True, exist_ok=True)
-        kept = self._read(header, overwrite) if self._unfinished.exists() else b""
-        self._file: IO[bytes] = self._unfinished.open("r+b" if kept else "wb")
-        if kept:
-            self._file.truncate(len(kept))
-            self._file.seek(len(kept))
-        else:
-            self._file.write(header)
+        with ExitStack() as parts:  # closes what is open if an error follows
+            try:
+                parts.enter_context(FileLock(path.with_name(f".{path.name}.lock"), timeout=0))
+            except Timeout:
+                raise UserError(
+                    f"{path}: another command is writing it. Wait for it to end, or give this one another file."
+                ) from None
+            if path.exists() and not overwrite:
+                raise UserError(f"{path} exists; --overwrite replaces it")
+            kept = self._read(overwrite) if self._unfinished.exists() else b""
+            lines = self._lines(kept)
+            done = {line.row.image for line in lines.values() if self._is_current(line)}
+            self.left = [image for image in images if image.name not in done]
+            self.num_changed = sum(image.name in lines for image in self.left)
+            self._file: IO[bytes] = parts.enter_context(self._unfinished.open("r+b" if kept else "wb"))
+            if kept:
+                self._file.truncate(len(kept))
+                self._file.seek(len(kept))
+            else:
+                self._file.write(self._header)
+            self._open_parts = parts.pop_all()
 
-    def _read(self, header: bytes, overwrite: bool) -> bytes:
+    def _read(self, overwrite: bool) -> bytes:
         """The part of an earlier start that counts: whole lines, of the same settings."""
         content = self._unfinished.read_bytes()
         content = content[: content.rfind(b"\n") + 1]
-        if not content:
-            return b""
-        if not content.startswith(header):
+        if content and not content.startswith(self._header):
             if overwrite:
                 return b""
             raise UserError(
                 f"{self._unfinished}: begun with another model, other questions or other settings. Repeat that "
                 "command, or start anew with --overwrite."
             )
-        for line in content[len(header) :].splitlines():
-            self.done.add(parse_json(line, str(self._unfinished))["image"])
         return content
+
+    def _lines(self, content: bytes) -> dict[str, _Line]:
+        """Name of an image -> its newest line."""
+        found: dict[str, _Line] = {}
+        for number, text in enumerate(content.splitlines()[1:], start=2):
+            try:
+                line = _Line.model_validate_json(text)
+            except ValidationError:
+                raise UserError(
+                    f"{self._unfinished}, line {number}: not a row of predictions. Delete this line, or the file to "
+                    "start anew."
+                ) from None
+            found[line.row.image] = line
+        return found
+
+    def _is_current(self, line: _Line) -> bool:
+        image = self._images.get(line.row.image)
+        return image is not None and image.fingerprint() == line.fingerprint
 
     def write(self, rows: Iterable[ImagePrediction]) -> None:
         """Append rows; they have left the process when this returns."""
-        for row in rows:
-            self._file.write(row.model_dump_json(exclude_none=True).encode() + b"\n")
-        self._file.flush()
+        with explain_full_disk(self._unfinished, _RESUMES_FROM):
+            for row in rows:
+                line = _Line(fingerprint=self._images[row.image].fingerprint(), row=row)
+                self._file.write(line.model_dump_json(exclude_none=True).encode() + b"\n")
+            self._file.flush()
 
     def close(self) -> None:
         """Release the file; what was written is kept for the next start."""
-        self._file.close()
+        with explain_full_disk(self._unfinished, _RESUMES_FROM):
+            self._open_parts.close()
 
-    def finish(self, order: Sequence[str]) -> list[ImagePrediction]:
-        """Write the file, with the rows in this order of images, and return them."""
-        self._file.close()
-        lines = self._unfinished.read_bytes().splitlines()[1:]
-        found = {row.image: row for row in map(ImagePrediction.model_validate_json, lines)}
-        rows = [found[name] for name in order]
-        _WRITERS[self.path.suffix](self.path, rows)
+    def finish(self) -> list[ImagePrediction]:
+        """Write the file, with the rows in the order of the images, and return them."""
+        with explain_full_disk(self._unfinished, _RESUMES_FROM):
+            self._file.close()
+        lines = self._lines(self._unfinished.read_bytes())
+        rows = [lines[name].row for name in self._images]
+        with explain_full_disk(self.path, _RESUMES_FROM):
+            _WRITERS[self.path.suffix](self.path, rows)
         self._unfinished.unlink()
         return rows
 

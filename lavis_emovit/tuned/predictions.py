@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import ConfigDict, Field, FiniteFloat
 
 from lavis_emovit.emotion.labels import LabelSet, get_label_set
-from lavis_emovit.errors import DataError
+from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.evaluation.adapters.base import Item
 from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Kind, Method
 from lavis_emovit.evaluation.metrics.calibration import softmax
@@ -99,8 +99,12 @@ class _Images:
     def __len__(self) -> int:
         return -(-len(self._images) // self._size)
 
-    def __getitem__(self, number: int) -> list[Prepared]:
-        return [self._prepared(image) for image in self._images[number * self._size : (number + 1) * self._size]]
+    def __getitem__(self, number: int) -> list[Prepared] | UserError:
+        """A batch, or the error that ends the prediction: torch would add a traceback to one that a worker raises."""
+        try:
+            return [self._prepared(image) for image in self._images[number * self._size : (number + 1) * self._size]]
+        except UserError as error:
+            return error
 
     def _prepared(self, image: InputImage) -> Prepared:
         record = image.record or ANY_RECORD.model_copy(update={"clip": image.clip})
@@ -142,6 +146,8 @@ def predict(
     )
     start = 0
     for batch in loader:
+        if isinstance(batch, UserError):
+            raise batch
         names = [image.name for image in images[start : start + len(batch)]]
         start += len(batch)
         yield _rows(model, names, batch, settings)

@@ -87,7 +87,7 @@ def test_rows_in_python_are_those_of_the_command(run: SimpleNamespace, tmp_path:
 
 def test_names_come_from_the_standard_input(run: SimpleNamespace, monkeypatch, capsys) -> None:
     good = run.images[:2]
-    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{good[0]}\n\n{good[1]}\n"))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(f"{good[0]}\n\n{good[1]}\n".encode())))
     assert main(["predict", str(run.folder), "-"]) == 0
     table = capsys.readouterr().out
     assert "probabilities" in table and table.count(".jpg") >= 2
@@ -228,7 +228,8 @@ def test_wrong_input_is_named(run: SimpleNamespace, capsys, arguments: list[str]
 
 
 def test_formulas_in_names_of_files_are_text_in_csv(tmp_path: Path) -> None:
-    file = PredictionFile(tmp_path / "a.csv", {})
+    file = PredictionFile(tmp_path / "a.csv", [InputImage("=1+1.jpg", bytes)], {})
     file.write([ImagePrediction(image="=1+1.jpg", error="x")])
-    file.finish(["=1+1.jpg"])
+    file.finish()
+    file.close()
     assert (tmp_path / "a.csv").read_text() == "image,error\n'=1+1.jpg,x\n"

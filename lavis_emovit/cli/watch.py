@@ -114,15 +114,13 @@ def _fields(run: FollowedRun) -> dict[str, str]:
 
 
 def _state(run: FollowedRun) -> dict[str, str]:
-    from lavis_emovit.runners.following import headline
-
     left = run.left_s
     state = "finished" if run.is_finished else "" if left is None else f"{_clock(left)} left"
     if not run.is_finished and run.silent_s > 120:
         state = f"silent for {_clock(run.silent_s)}"
     results = []
     for split, row in run.last_evals.items():
-        found = headline(row)
+        found = run.headline(split)
         if found is not None:
             results.append(f"{split} {found[0]} {found[1]:.3f} ({row['stage']}, step {row['step']})")
     return {"state": state, "results": "; ".join(results)}
@@ -136,12 +134,12 @@ def _line(run: FollowedRun) -> str:
 
 
 def _spread_line(runs: list[FollowedRun]) -> str:
-    from lavis_emovit.runners.following import headline, spread
+    from lavis_emovit.runners.following import spread
 
     losses = [run.loss for run in runs if run.loss is not None]
     parts = [f"loss {spread(losses)}"] if losses else []
     for split in dict.fromkeys(split for run in runs for split in run.last_evals):
-        found = [headline(run.last_evals[split]) for run in runs if split in run.last_evals]
+        found = [run.headline(split) for run in runs if split in run.last_evals]
         values = [one[1] for one in found if one is not None]
         if values:
             parts.append(f"{split} {spread(values)}")

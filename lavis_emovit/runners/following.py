@@ -13,6 +13,7 @@ import yaml
 
 from lavis_emovit.errors import UserError
 from lavis_emovit.files import load_json
+from lavis_emovit.runners.best import HEADLINE
 
 RECENT_STEPS = 20
 _BARS = "▁▂▃▄▅▆▇█"
@@ -119,6 +120,21 @@ class FollowedRun:
         total, step_s = self.total_steps, self.mean_of("step_s")
         return None if total is None or step_s is None else (total - self.last_step["step"]) * step_s
 
+    def headline(self, split: str) -> tuple[str, float] | None:
+        """Name and value of the number that stands for the newest evaluation of a split, such as the accuracy."""
+        from lavis_emovit.evaluation.metrics.registry import headline_of
+
+        metrics = self.last_evals[split]["metrics"]
+        value = metrics.get(HEADLINE)
+        if not isinstance(value, (int, float)):
+            return None
+        settings = self._settings()
+        benchmarks = {**(settings.get("valid_benchmarks") or {}), **(settings.get("test_benchmarks") or {})}
+        found = headline_of((benchmarks.get(split) or {}).get("kind", "emotion"))
+        # The splits of a task of your own may be benchmarks of another kind.
+        is_named = found is not None and metrics.get(found[1].field) == value
+        return (found[1].field if found is not None and is_named else "result"), float(value)
+
     def _settings(self) -> dict[str, Any]:
         try:
             content = yaml.safe_load((self.folder / "config.yaml").read_text(encoding="utf-8"))
@@ -135,16 +151,6 @@ class FollowedRun:
             return ""
         low, high = min(means), max(means)
         return "".join(_BARS[int((mean - low) / ((high - low) or 1) * (len(_BARS) - 1))] for mean in means)
-
-
-def headline(row: dict[str, Any]) -> tuple[str, float] | None:
-    """Name and value of the number that stands for an evaluation, such as the accuracy."""
-    metrics = row["metrics"]
-    value = metrics.get("agg_metrics")
-    if not isinstance(value, (int, float)):
-        return None
-    names = [name for name, other in metrics.items() if name != "agg_metrics" and other == value]
-    return (names[0] if names else "result"), float(value)
 
 
 def spread(values: list[float]) -> str:

@@ -88,6 +88,21 @@ def test_a_run_that_is_named_twice_counts_once(tmp_path: Path, monkeypatch, caps
     assert line.startswith("run: step 1")
 
 
+def test_the_number_of_an_evaluation_has_the_name_of_its_kind(tmp_path: Path) -> None:
+    """Other numbers that happen to be equal come first in a row."""
+    equal = {"num_errors": 0, "ccc": 0.0, "accuracy": 0.0, "mean_ccc": 0.0, "agg_metrics": 0.0}
+    rows = [{**evaluation(0.0), "split": split, "metrics": equal} for split in ("val", "affect")]
+    other = {**evaluation(0.0), "split": "own", "metrics": {"num_errors": 0, "f1": 0.5, "agg_metrics": 0.5}}
+    folder = write(tmp_path, [step(1, 2.0), *rows, other])
+    settings = {"valid_benchmarks": {"affect": {"dataset": "x", "kind": "valence_arousal"}}, "test_benchmarks": None}
+    (folder / "config.yaml").write_text(json.dumps({"run": settings}))
+    run = FollowedRun(folder)
+    run.update()
+    assert [run.headline(split) for split in ("val", "affect", "own")] == [
+        ("accuracy", 0.0), ("mean_ccc", 0.0), ("result", 0.5),
+    ]  # fmt: skip
+
+
 def test_a_run_that_has_not_begun_and_what_is_no_run(tmp_path: Path, capsys) -> None:
     folder = write(tmp_path / "run", [])
     (folder / "log.jsonl").unlink()

@@ -34,6 +34,7 @@ def report(
 
     if bootstrap.install():
         entry_points.load_all(ours=False)  # metrics of other packages; LAVIS is loaded only if one of them imports it
+    run_dirs = list({run_dir.resolve(): run_dir for run_dir in run_dirs}.values())  # each once
     if out:
         written = [write_comparison(run_dirs, path) for path in out]
     else:

@@ -47,6 +47,12 @@ def test_several_runs_on_one_page_or_one_each(run_dirs, tmp_path):
     assert all((run_dir / "report.html").exists() for run_dir in run_dirs)
 
 
+def test_a_run_that_is_named_twice_counts_once(run_dirs, tmp_path):
+    again = run_dirs[0] / ".." / run_dirs[0].name
+    assert invoke(*run_dirs, again, "--out", tmp_path / "all.html").exit_code == 0
+    assert "2 runs side by side" in (tmp_path / "all.html").read_text()
+
+
 def test_wrong_folder_is_a_user_error(tmp_path):
     result = invoke(tmp_path / "absent")
     assert isinstance(result.exception, UserError)

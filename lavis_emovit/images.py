@@ -96,21 +96,23 @@ def readable_suffixes() -> frozenset[str]:
 
 
 @contextmanager
-def open_strictly(source: bytes | Path, *, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
+def open_strictly(source: bytes | Path, *, max_pixels: int | None = None) -> Iterator[Image.Image]:
     """Open an image file, or its bytes, with strict decoding inside the block; Pillow's warnings are silenced.
 
-    ValueError if the image has more than `max_pixels`; Pillow's decoders raise many other kinds of exceptions.
+    ValueError if the image has more than `max_pixels` (None: `MAX_PIXELS`); Pillow's decoders raise many other kinds
+    of exceptions.
     """
     _register_heif()
     with warnings.catch_warnings(), strict_decoding():
         warnings.simplefilter("ignore")
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-            if image.width * image.height > max_pixels:
-                raise ValueError(f"{image.width} x {image.height} pixels, more than {max_pixels}")
+            limit = MAX_PIXELS if max_pixels is None else max_pixels
+            if image.width * image.height > limit:
+                raise ValueError(f"{image.width} x {image.height} pixels, more than {limit}")
             yield image
 
 
-def decode_image(data: bytes, *, min_side_px: int | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def decode_image(data: bytes, *, min_side_px: int | None = None, max_pixels: int | None = None) -> Image.Image:
     """Decode an image as a viewer shows it: RGB, rotated by its EXIF data, first frame, transparent parts on white.
 
     A large JPEG may be decoded at a half, a quarter or an eighth of its size, as long as both sides keep `min_side_px`

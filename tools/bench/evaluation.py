@@ -66,7 +66,7 @@ class PlainModel(OurModel):
     def score(self, images: Any, image_index: Any, questions: Any, method: Any) -> list[list[float]]:
         """Sums of token log-probabilities."""
         with torch.inference_mode():
-            samples = self._batch(images, image_index, questions)
+            samples = self.batch(images, image_index, [item.text for item in questions])
             return scoring.plain_scores(self._model, samples, list(questions[0].candidates), 1).tolist()
 
 

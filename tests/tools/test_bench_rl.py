@@ -3,6 +3,7 @@ differences, by hand; the arms of a seed share the supervised run; every prompt 
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -74,3 +75,11 @@ def test_the_prompts_of_the_recipe_are_those_that_are_trained_on() -> None:
     for name, benchmark in benchmarks.items():
         about = "face" if name == "faces" else "picture"
         assert benchmark.prompt is not None and benchmark.prompt.text == templated_wording(template, 1, about), name
+
+
+def test_the_page_has_the_table_of_the_result() -> None:
+    result = json.loads((ROOT / "benchmarks" / "rl.json").read_text(encoding="utf-8"))
+    page = (ROOT / "docs" / "rl.md").read_text(encoding="utf-8")
+    assert rl.table(result) in page
+    words = {1: "One of three seeds is measured", 2: "Two of three seeds are measured", 3: "Three seeds are measured"}
+    assert words[len(result["seeds"])] in " ".join(page.split())

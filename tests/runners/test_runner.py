@@ -56,6 +56,14 @@ def test_a_run_learns_and_its_files_are_whole(straight: Path) -> None:
     assert summary["splits"]["test"]["after"]["accuracy"] == pytest.approx(accuracy)
 
 
+def test_a_short_run_tells_how_many_steps_it_has(recipe: Callable[..., Path], caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        run_recipe(recipe(max_steps=7, log_every_steps=1))
+    told = [message.split("  ")[0] for message in caplog.messages if message.startswith("epoch ")]
+    assert "epoch 1/3 5/5" in told and "epoch 2/3 2/2" in told
+    assert not [message for message in told if message.startswith("epoch 2/3") and not message.endswith("/2")]
+
+
 def test_what_learns_is_counted_at_the_start(recipe: Callable[..., Path], caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO"):
         run_recipe(recipe(max_epoch=1))

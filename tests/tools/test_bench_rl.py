@@ -83,3 +83,11 @@ def test_the_page_has_the_table_of_the_result() -> None:
     assert rl.table(result) in page
     words = {1: "One of three seeds is measured", 2: "Two of three seeds are measured", 3: "Three seeds are measured"}
     assert words[len(result["seeds"])] in " ".join(page.split())
+
+
+def test_the_page_has_the_ratios_of_sampling() -> None:
+    cases = json.loads((ROOT / "benchmarks" / "rollouts.json").read_text(encoding="utf-8"))["cases"]
+    ratios = {case["tokens"]: case["ratio"] for case in cases}
+    page = " ".join((ROOT / "docs" / "rl.md").read_text(encoding="utf-8").split())
+    words = f"{ratios[16]:.1f} times as fast as TRL's own with answers of 16 tokens, and {ratios[64]:.1f} times with 64"
+    assert words in page

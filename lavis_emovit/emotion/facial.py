@@ -21,8 +21,8 @@ FACIAL_UNITS = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 24, 25, 26)
 
 # Probability of a unit that all prototypes of an expression have, or none, where the tables do not state one.
 _IN_PROTOTYPES, _IN_NO_PROTOTYPE = 0.85, 0.05
-# Width of the central 90 % of a normal distribution, in standard deviations.
-_REGION_WIDTH = 2 * 1.6449
+CENTRAL_90 = 1.6449
+"""Standard deviations on each side of the mean that hold the central 90 % of a normal distribution."""
 
 _PACKAGED = Path(__file__).with_name("facial_priors.json")
 
@@ -118,7 +118,7 @@ class ExpressionPrior(Settings):
             found: tuple[float, float] = getattr(self.affect, name)
             return found
         low, high = getattr(self.region, name)
-        return (low + high) / 2, (high - low) / _REGION_WIDTH
+        return (low + high) / 2, (high - low) / (2 * CENTRAL_90)
 
 
 class FacialPriors(Settings):

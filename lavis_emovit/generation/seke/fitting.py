@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
 
-from lavis_emovit.emotion.facial import FACIAL_UNITS, FacialPriors
+from lavis_emovit.emotion.facial import CENTRAL_90, FACIAL_UNITS, FacialPriors
 from lavis_emovit.errors import DataError
 from lavis_emovit.generation.seke.levels import (
     PERSON,
@@ -24,7 +24,6 @@ from lavis_emovit.generation.seke.settings import LEVELS, LevelName
 from lavis_emovit.records import EmotionRecord
 
 FITTED = "fitted"
-_CENTRAL_90 = 1.6449  # standard deviations on each side
 _LEAST_INTENSITY_SD = 0.25
 
 
@@ -162,17 +161,14 @@ def _affect(counts: FaceCounts, base: FacialPriors, name: str, smoothing: float)
         axis: smoothed_moments([point[place] for point in points], base.expressions[name].axis(axis), smoothing)
         for place, axis in enumerate(("valence", "arousal"))
     }
-    spans = {
-        axis: (max(-1.0, mean - _CENTRAL_90 * sd), min(1.0, mean + _CENTRAL_90 * sd))
-        for axis, (mean, sd) in axes.items()
-    }
+    spans = {axis: _central(*moments) for axis, moments in axes.items()}
     by_source = {source: len(some) for source, some in found.items()}
     return {"affect": {**axes, "source": FITTED, "counts": by_source}, "region": {**spans, "source": FITTED}}
 
 
 def _central(mean: float, sd: float) -> tuple[float, float]:
     """The central 90 % of a normal distribution, within -1 and 1."""
-    return max(-1.0, mean - _CENTRAL_90 * sd), min(1.0, mean + _CENTRAL_90 * sd)
+    return max(-1.0, mean - CENTRAL_90 * sd), min(1.0, mean + CENTRAL_90 * sd)
 
 
 def _units(counts: FaceCounts, base: FacialPriors, name: str, smoothing: float) -> dict[int, dict[str, Any]]:

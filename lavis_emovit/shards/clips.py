@@ -14,7 +14,7 @@ from lavis_emovit.clips.video import Video
 from lavis_emovit.errors import DataError
 from lavis_emovit.files import read_file
 from lavis_emovit.records import EmotionRecord
-from lavis_emovit.shards.images import RESIZE_JPEG_QUALITY, BadImageError, check_image, shrink_image
+from lavis_emovit.shards.images import RESIZE_JPEG_QUALITY, BadImageError, check_image, shrink_image, shrunk_size
 
 MAX_VIDEO_BYTES = 1 << 28
 
@@ -97,9 +97,8 @@ def _whole_video(path: Path, resize_px: int | None) -> tuple[str, bytes]:
 
 
 def _jpeg(image: Image.Image, resize_px: int | None) -> bytes:
-    if resize_px is not None and min(image.size) > resize_px:
-        scale = resize_px / min(image.size)
-        size = round(image.width * scale), round(image.height * scale)
+    size = shrunk_size(image.size, resize_px) if resize_px is not None else None
+    if size is not None:
         image = image.resize(size, Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=RESIZE_JPEG_QUALITY)

@@ -51,6 +51,12 @@ def check_image(data: bytes) -> str:
     return SUFFIXES_OF_FORMAT[kind][0]
 
 
+def shrunk_size(size: tuple[int, int], short_side_px: int) -> tuple[int, int] | None:
+    """Width and height with the given shorter side; None if that is not smaller."""
+    scale = short_side_px / min(size)
+    return None if scale >= 1 else (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
+
+
 def shrink_image(data: bytes, short_side_px: int) -> bytes:
     """Shrink an image that passed `check_image` to the given shorter side, in its own format and mode.
 
@@ -59,11 +65,10 @@ def shrink_image(data: bytes, short_side_px: int) -> bytes:
     """
     with open_strictly(data) as image:
         kind, info = image.format or "", dict(image.info)
-        scale = short_side_px / min(image.size)
+        size = shrunk_size(image.size, short_side_px)
         simple = kind in _SHRINKABLE and image.mode in ("L", "RGB", "RGBA") and "transparency" not in info
-        if scale >= 1 or not simple or getattr(image, "n_frames", 1) > 1:
+        if size is None or not simple or getattr(image, "n_frames", 1) > 1:
             return data
-        size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
         image.draft(image.mode, (2 * size[0], 2 * size[1]))
         small = image.resize(size, Image.Resampling.LANCZOS)
     options: dict[str, Any] = {name: info[name] for name in ("exif", "icc_profile") if info.get(name)}

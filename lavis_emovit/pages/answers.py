@@ -14,7 +14,7 @@ from lavis_emovit.evaluation.questions import example_question
 from lavis_emovit.tuned.calibrating import Calibration, calibrate, kept_calibration
 from lavis_emovit.tuned.inputs import InputImage
 from lavis_emovit.tuned.loading import NO_QUESTIONS, Tuned
-from lavis_emovit.tuned.predictions import Asking, ImagePrediction, PredictionSettings, predict
+from lavis_emovit.tuned.predictions import ImagePrediction, PredictionSettings, predict
 
 MAX_QUESTION_CHARACTERS = 1000
 _NEW_TOKENS = 160  # of the answer to a question of the visitor
@@ -107,14 +107,13 @@ def _page_model(name: str, tuned: Tuned, threshold: float | None) -> PageModel:
         raise UserError(f"{tuned.files.location}: {NO_QUESTIONS}")
     kinds = dict.fromkeys([*trained, "valence_arousal"])
     kinds.pop("explanation", None)
-    asked = tuple(Asking.of(tuned.asked(kind)) for kind in kinds)
     calibration = explanation = None
     if tuned.label_set is not None:
         calibration = calibrate(tuned) if threshold is not None else kept_calibration(tuned)
     if tuned.label_set is not None or "explanation" in trained:
-        why = Asking.of(tuned.asked("explanation"))
+        (why,) = tuned.askings(["explanation"])
         explanation = example_question(why.benchmark, why.method, why.label_set)
     temperature = calibration.temperature if calibration is not None else 1.0
-    settings = PredictionSettings(asked, temperature, threshold)
+    settings = PredictionSettings(tuned.askings(kinds), temperature, threshold)
     untrained = frozenset({*kinds, "explanation"} - set(trained))
     return PageModel(name, tuned, settings, calibration, explanation, untrained)

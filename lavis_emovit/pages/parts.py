@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 
+from lavis_emovit.evaluation.report import table
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
@@ -17,9 +19,6 @@ if TYPE_CHECKING:
     from lavis_emovit.tuned.predictions import ImagePrediction
 
 
-MINUS = "\N{MINUS SIGN}"
-
-
 def percent(share: float) -> str:
     """A share as people read it: 61 %, or 0.4 % below one."""
     digits = 1 if 0.0005 <= share < 0.01 else 0
@@ -27,9 +26,8 @@ def percent(share: float) -> str:
 
 
 def signed(value: float) -> str:
-    """A number with its sign, a minus as typographers write it."""
-    text = f"{value:+.2f}"
-    return "0.00" if float(text) == 0 else text.replace("-", MINUS)
+    """A number with its sign, as reports write it; zero has none."""
+    return table.signed(value, 2) if round(value, 2) else table.number(0.0, 2)
 
 
 def header(kicker: str, title: str, lede: str, warning: str) -> str:

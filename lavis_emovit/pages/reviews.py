@@ -6,12 +6,12 @@ A decision is one line of a JSON-lines file. Of several by one person about one 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field
 
@@ -26,6 +26,7 @@ from lavis_emovit.settings import FrozenModel
 from lavis_emovit.tuned.predictions import ImagePrediction
 
 Action = Literal["accept", "correct", "skip"]
+ModelT = TypeVar("ModelT", bound=FrozenModel)
 
 
 class Decision(FrozenModel):
@@ -107,7 +108,8 @@ def open_review(path: Path, images: Path | None = None, labels: str | None = Non
         label_set = get_label_set(labels or sets.pop())
     else:
         root = (images or Path.cwd()).resolve()
-        rows = [row for row in _predictions(path) if row.error is None]
+        found = _lines(path, ImagePrediction, "neither a record nor a prediction")
+        rows = [row for row in found if row.error is None]
         names = sorted({label for row in rows for label in row.probabilities or ()})
         if labels is None and len(names) < 2:
             raise UserError(f"{path}: its predictions have no probabilities of labels; choose labels by --labels")
@@ -127,13 +129,13 @@ def open_review(path: Path, images: Path | None = None, labels: str | None = Non
     return Review(items, label_set, root)
 
 
-def _predictions(path: Path) -> Iterable[ImagePrediction]:
+def _lines(path: Path, kind: type[ModelT], problem: str) -> Iterator[ModelT]:
+    """The lines of a file as models; DataError names a line that is none, with the problem."""
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         try:
-            yield ImagePrediction.model_validate_json(line)
+            yield kind.model_validate_json(line)
         except ValueError as error:
-            problem = str(error).splitlines()[0]
-            raise DataError(f"{path}:{number}: neither a record nor a prediction ({problem})") from None
+            raise DataError(f"{path}:{number}: {problem} ({str(error).splitlines()[0]})") from None
 
 
 def _record(row: ImagePrediction, root: Path, label_set: LabelSet) -> EmotionRecord:
@@ -181,11 +183,7 @@ def read_decisions(path: Path) -> dict[str, dict[str, Decision]]:
         DataError: a line is no decision.
     """
     found: dict[str, dict[str, Decision]] = {}
-    for number, line in enumerate(path.read_bytes().splitlines() if path.exists() else (), start=1):
-        try:
-            made = Decision.model_validate_json(line)
-        except ValueError as error:
-            raise DataError(f"{path}:{number}: not a decision ({str(error).splitlines()[0]})") from None
+    for made in _lines(path, Decision, "not a decision") if path.exists() else ():
         found.setdefault(made.name, {})[made.reviewer] = made
     return found
 

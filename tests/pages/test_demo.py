@@ -35,6 +35,7 @@ from PIL import Image
 import lavis_emovit
 from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.evaluation.adapters.lavis_model import LavisModel, inference
+from lavis_emovit.evaluation.report.table import MINUS
 from lavis_emovit.pages import parts, uploads
 from lavis_emovit.pages.answers import MAX_QUESTION_CHARACTERS, PageModel, page_models
 from lavis_emovit.pages.decisions import add_line
@@ -308,7 +309,7 @@ def test_text_is_escaped_and_numbers_are_readable(model: PageModel) -> None:
     html = parts.numbers(model, row) + parts.written("<u>", "<script>alert(1)</script>", True)
     assert not any(tag in html for tag in ("<i>x", "<u>", "<script"))
     assert [parts.percent(share) for share in (1.0, 0.994, 0.0042, 0.0001)] == ["100 %", "99 %", "0.4 %", "0 %"]
-    assert [parts.signed(value) for value in (0.5, -0.25, -0.001)] == ["+0.50", f"{parts.MINUS}0.25", "0.00"]
+    assert [parts.signed(value) for value in (0.5, -0.25, -0.001)] == ["+0.50", f"{MINUS}0.25", "0.00"]
 
 
 def test_a_kept_calibration_is_used(model: PageModel, run: SimpleNamespace) -> None:

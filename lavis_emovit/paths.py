@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 PACKAGE_ROOT = Path(__file__).resolve().parent
@@ -12,6 +13,11 @@ MANIFEST_NAME = "MANIFEST.json"  # in every checkpoint folder
 EXPORT_FILE = "emovit.json"  # in an exported folder: what loads it, and the questions
 ARCHIVE_SUFFIX = ".emovit"
 CHECKPOINT_NAME = re.compile(r"ckpt-(\d+)")
+
+
+def each_once(folders: Iterable[Path]) -> list[Path]:
+    """The folders as they are named, without further names of one that is there already."""
+    return list({folder.resolve(): folder for folder in folders}.values())
 
 
 def config_root() -> Path:

@@ -30,11 +30,12 @@ def report(
 ) -> None:
     """Write the results of runs and suites as a self-contained page, or its tables as text."""
     from lavis_emovit.evaluation.report.page import write_comparison, write_report
+    from lavis_emovit.paths import each_once
     from lavis_emovit.plugin import bootstrap, entry_points
 
     if bootstrap.install():
         entry_points.load_all(ours=False)  # metrics of other packages; LAVIS is loaded only if one of them imports it
-    run_dirs = list({run_dir.resolve(): run_dir for run_dir in run_dirs}.values())  # each once
+    run_dirs = each_once(run_dirs)
     if out:
         written = [write_comparison(run_dirs, path) for path in out]
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,7 @@ import typer
 from typer import Argument, Option
 
 from lavis_emovit.errors import UserError
+from lavis_emovit.paths import each_once
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -43,37 +45,34 @@ def watch(
 
     from lavis_emovit.runners.following import FollowedRun
 
-    folders = {run.expanduser().resolve(): run.expanduser() for run in runs}  # each once
-    followed = [FollowedRun(folder) for folder in folders.values()]
+    followed = [FollowedRun(folder) for folder in each_once(run.expanduser() for run in runs)]
     for one in followed:
         one.update()
     page = _Page(report, every) if report is not None else None
     console = Console()
-    if once or not console.is_terminal:
+    shown = None if once or not console.is_terminal else Live(_table(followed), console=console, auto_refresh=False)
+    with shown or nullcontext():
         while True:
             is_last = once or all(one.is_finished for one in followed)
             for one in followed:
                 one.update()
-                typer.echo(_line(one))
-            if len(followed) > 1:
-                typer.echo(_spread_line(followed))
+            if shown is not None:
+                shown.update(_table(followed), refresh=True)
+            else:
+                _print_lines(followed)
             if page is not None:
                 page.write(followed, is_last)
             if is_last:
                 return
-            sys.stdout.flush()
-            time.sleep(every)
-    with Live(_table(followed), console=console, auto_refresh=False) as live:
-        is_last = False
-        while not is_last:
-            is_last = all(one.is_finished for one in followed)
-            for one in followed:
-                one.update()
-            live.update(_table(followed), refresh=True)
-            if page is not None:
-                page.write(followed, is_last)
-            if not is_last:
-                time.sleep(_REFRESH_S)
+            time.sleep(every if shown is None else _REFRESH_S)
+
+
+def _print_lines(runs: list[FollowedRun]) -> None:
+    for run in runs:
+        typer.echo(_line(run))
+    if len(runs) > 1:
+        typer.echo(_spread_line(runs))
+    sys.stdout.flush()
 
 
 class _Page:

@@ -177,8 +177,7 @@ class RunnerEmoVIT:
             world_size=self.engine.world_size,
         )
         label = f"epoch {position.epoch + 1}/{run.max_epoch}"
-        left = min(plan.steps_per_epoch - position.step_in_epoch, plan.total_steps - position.step)
-        num_steps_here = position.step_in_epoch + left
+        num_steps_here = min(plan.steps_per_epoch, position.step_in_epoch + plan.total_steps - position.step)
         with progress(label, num_steps_here, done=position.step_in_epoch, every=run.log_every_steps) as line:
             meter = StepMeter(self.model, run, self.engine.device)
             started = time.perf_counter()

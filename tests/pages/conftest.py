@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -34,6 +34,16 @@ def browser() -> Iterator[Any]:
         chromium = started.chromium.launch(executable_path=CHROMIUM, args=arguments)
         yield chromium
         chromium.close()
+
+
+@pytest.fixture(scope="session")
+def painted() -> Callable[[Any], None]:
+    """A function that waits until a page was painted: Chromium drops the keys that come before."""
+
+    def wait(page: Any) -> None:
+        page.wait_for_function("performance.getEntriesByName('first-contentful-paint').length > 0")
+
+    return wait
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -77,14 +77,15 @@ def address(model: PageModel, shown: list[Example], corrections: Path) -> Iterat
 
 
 @pytest.fixture
-def visit(browser: Any, address: str) -> Iterator[Any]:
+def visit(browser: Any, address: str, painted: Callable[[Any], None]) -> Iterator[Any]:
     """The page in a window of its own; `requests` are the addresses that it asked for."""
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     page.set_default_timeout(20_000)
     page.requests = []
     page.on("request", lambda request: page.requests.append(request.url))
     page.goto(address)
-    page.wait_for_selector("h1")
+    page.get_by_role("button", name="Ask").wait_for()
+    painted(page)
     yield page
     page.close()
 

@@ -56,7 +56,7 @@ def decided(records: Path) -> Callable[..., None]:
     return write
 
 
-def test_a_person_reviews_by_keys_and_buttons(browser: Any, records: Path) -> None:
+def test_a_person_reviews_by_keys_and_buttons(browser: Any, records: Path, painted: Callable[[Any], None]) -> None:
     review, file = open_review(records), Path("reviews.jsonl")
 
     def own() -> dict[str, str | None]:
@@ -87,6 +87,7 @@ def test_a_person_reviews_by_keys_and_buttons(browser: Any, records: Path) -> No
         page.reload()
         page.get_by_text("Image 4 of 4, 3 decided").wait_for()
         assert page.evaluate("document.documentElement.scrollWidth") == 390
+        painted(page)
         page.keyboard.press("a")
         page.get_by_text("4 of 4").wait_for()
         page.close()

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import datasets
 import numpy
 import pytest
 import scipy.io
@@ -542,6 +543,35 @@ def _vqav2(root: Path) -> Expected:
     ]})  # fmt: skip
 
 
+def _emoverse(root: Path) -> Expected:
+    (root / "data").mkdir(parents=True)
+    features = datasets.Features({
+        "image": datasets.Image(), "description": datasets.Value("string"),
+        "emotion_category": datasets.Value("string"),
+        "confidence_score": datasets.Value("int32"), "background": datasets.Value("string"),
+        "attribute": datasets.Value("string"), "subject": datasets.Value("string"),
+        "DES_representation": datasets.List(datasets.Value("float32")),
+        "bounding_box": datasets.List(datasets.Value("int32")), "source": datasets.Value("string"),
+    })  # fmt: skip
+    for name, numbers in (("train-00000-of-00002", range(10)), ("train-00001-of-00002", range(10, 20)),
+                          ("test-00000-of-00001", range(20, 24))):  # fmt: skip
+        rows: dict[str, list[Any]] = {
+            "image": [Image.new("RGB", (20, 16), (number * 9, 0, 0)) for number in numbers],
+            "description": [f"Hikers on ridge {number}" for number in numbers],
+            "emotion_category": [MIKELS[number % 8].capitalize() for number in numbers],
+            "confidence_score": [8 for _ in numbers], "background": ["a ridge" for _ in numbers],
+            "attribute": ["tired" for _ in numbers], "subject": ["hikers" for _ in numbers],
+            "DES_representation": [[0.5] * 4 for _ in numbers], "bounding_box": [[1, 2, 9, 12] for _ in numbers],
+            "source": ["web" for _ in numbers],
+        }  # fmt: skip
+        datasets.Dataset.from_dict(rows, features=features).to_parquet(root / "data" / f"{name}.parquet")
+    return Expected(24, "emoverse/test_0000001", {
+        "emotion": MIKELS[21 % 8], "caption": "Hikers on ridge 21", "split": "test",
+        "extra": {"confidence_score": "8", "background": "a ridge", "attribute": "tired", "subject": "hikers",
+                  "bounding_box": "[1, 2, 9, 12]", "source": "web"},
+    })  # fmt: skip
+
+
 DRAWERS: dict[str, Callable[[Path], Expected]] = {
     "emoset": _emoset, "webemo": _webemo, "fi": _fi, "emotion6": _emotion6, "emotionroi": _emotionroi,
     "unbiasedemo": _unbiasedemo, "abstract": _abstract, "artphoto": _artphoto, "artemis": _artemis, "oasis": _oasis,
@@ -552,7 +582,7 @@ DRAWERS: dict[str, Callable[[Path], Expected]] = {
     "heco": _in_splits("heco", HECO, ("train", "val", "test"), "anger"),
     "emo8": _in_splits("emo8", MIKELS, ("train", "val", "test"), "amusement"),
     "ube": _in_splits("ube", PARROTT, ("train", "val", "test"), "anger"),
-    "artelingo": _artelingo, "emoart": _emoart, "mvei": _mvei, "eemo_bench": _eemo_bench,
+    "artelingo": _artelingo, "emoart": _emoart, "emoverse": _emoverse, "mvei": _mvei, "eemo_bench": _eemo_bench,
     "eemo_bench_pair": _eemo_bench_pair, "faba_emotion": _faba("emotion", "What is the emotion of this face?"),
     "pope": _pope, "mme": _mme, "scienceqa": _scienceqa, "vqav2": _vqav2,
     "faba_au": _faba(

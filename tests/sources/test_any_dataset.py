@@ -247,6 +247,43 @@ def test_a_huggingface_object(root, tmp_path):
     assert (tmp_path / "out3" / inside[0].image).read_bytes() == (root / "happy/1.jpg").read_bytes()
 
 
+def test_the_parquet_files_of_the_hub(root, tmp_path):
+    folder, whole = tmp_path / "hub" / "data", _dataset(root)
+    folder.mkdir(parents=True)
+    names = ("train-00000-of-00002", "train-00001-of-00002", "validation-00000-of-00001")
+    for number, name in enumerate(names):
+        whole.select([number]).to_parquet(folder / f"{name}.parquet")
+    settings = TableSettings(columns={"emotion": "label"})
+    records = list(read_huggingface(folder.parent, settings, source="hub", extract_to=tmp_path / "out"))
+    assert [(r.id, r.split, r.emotion) for r in records] == [
+        ("hub/train_0000000", "train", "happy"),
+        ("hub/train_0000001", "train", "happy"),
+        ("hub/validation_0000000", "val", "sad"),
+    ]
+    assert (tmp_path / "out" / records[0].image).read_bytes() == (root / "happy/1.jpg").read_bytes()
+    assert sorted(path.name for path in folder.parent.rglob("*")) == ["data", *(f"{name}.parquet" for name in names)]
+
+    # A snapshot in the cache of the hub has links to files without a suffix.
+    (tmp_path / "snapshot").mkdir()
+    (folder / f"{names[0]}.parquet").rename(tmp_path / "blob")
+    for place in (tmp_path / "snapshot", folder):
+        (place / f"{names[0]}.parquet").symlink_to(tmp_path / "blob")
+    linked = list(read_huggingface(tmp_path / "snapshot", settings, source="hub", extract_to=tmp_path / "out"))
+    assert linked == records[:1]
+
+    whole.remove_columns("who").to_parquet(folder / f"{names[1]}.parquet")
+    with pytest.raises(DataError, match=f"{names[1]}.parquet: has other columns"):
+        list(read_huggingface(folder.parent, settings, source="hub", extract_to=tmp_path / "out"))
+    other = folder.parent / "small"
+    other.mkdir()
+    whole.to_parquet(other / "train-00000-of-00001.parquet")
+    with pytest.raises(DataError, match=r"Parquet files of several datasets .*data, .*small"):
+        list(read_huggingface(folder.parent, settings, source="hub", extract_to=tmp_path / "out"))
+    (other / "train-00000-of-00001.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DataError, match=r"train-00000-of-00001\.parquet: not a Parquet file"):
+        list(read_huggingface(other, settings, source="hub", extract_to=tmp_path / "out"))
+
+
 def test_wrong_huggingface_objects_are_refused(root, tmp_path):
     settings = TableSettings(columns={"emotion": "lable"})
     for wrong, expected in (

@@ -14,8 +14,9 @@ from lavis_emovit.sources.layouts import LayoutSettings
 from lavis_emovit.sources.proposals.folders import propose_folder
 from lavis_emovit.sources.proposals.proposal import Proposal, split_in_path, typed
 from lavis_emovit.sources.proposals.records import propose_records
-from lavis_emovit.sources.proposals.saved import is_saved, propose_saved
+from lavis_emovit.sources.proposals.saved import propose_saved
 from lavis_emovit.sources.proposals.tables import image_columns, propose_table
+from lavis_emovit.sources.readers.huggingface import is_saved
 
 # Layouts of single datasets that their files or folders identify -> what their records answer.
 _PUBLISHED = {

@@ -11,10 +11,6 @@ from lavis_emovit.sources.proposals.proposal import Proposal
 from lavis_emovit.sources.readers.huggingface import load_saved
 
 
-def is_saved(folder: Path) -> bool:
-    return (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file()
-
-
 def propose_saved(folder: Path, given: dict[str, Any], labels: str | None) -> Proposal:
     """The column of type Image, and that of type ClassLabel or called `emotion` or `label`."""
     dataset = load_saved(folder)

@@ -1,9 +1,12 @@
-"""Reader of a Hugging Face `datasets` object, or of one that `save_to_disk` wrote. Nothing is downloaded."""
+"""Reader of a Hugging Face dataset: a `datasets` object, what `save_to_disk` wrote, or Parquet files of the hub.
+
+Nothing is downloaded.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ from lavis_emovit.errors import DataError, first_line
 from lavis_emovit.records import EmotionRecord
 from lavis_emovit.sources.base import Notes, read_json
 from lavis_emovit.sources.readers.table import TableReader
-from lavis_emovit.sources.table_files import Row, check_columns, unused_columns
+from lavis_emovit.sources.table_files import Row, check_columns, open_parquet, parquet_rows, unused_columns
 from lavis_emovit.sources.table_settings import TableFile, TableSettings
 
 # Columns that are added to the rows.
@@ -53,6 +56,8 @@ class HuggingFaceReader(TableReader, layout="huggingface"):
         return sorted(self.root.rglob("state.json"))
 
     def listed(self) -> Iterator[Path]:
+        if not is_saved(self.root):
+            return iter(sorted(self.root.rglob("*.parquet")))
         # `datasets` caches the results of its methods here.
         return (path for path in self.root.rglob("*.arrow") if not path.name.startswith("cache-"))
 
@@ -69,7 +74,12 @@ class HuggingFaceReader(TableReader, layout="huggingface"):
         return True
 
     def check(self) -> None:
-        dataset = load_saved(self.root, self.notes) if self.dataset is None else self.dataset
+        if self.dataset is not None:
+            dataset = self.dataset
+        elif is_saved(self.root) or not any(self.root.rglob("*.parquet")):
+            dataset = load_saved(self.root, self.notes)
+        else:
+            dataset = hub_parts(self.root)
         self._parts: dict[Any, Any] = dict(dataset) if hasattr(dataset, "keys") else {None: dataset}
         for part in self._parts.values():
             if not hasattr(part, "features") or not hasattr(part, "__len__"):
@@ -96,7 +106,9 @@ class HuggingFaceReader(TableReader, layout="huggingface"):
         columns, table = self.settings.columns, TableFile(path=self.source)
         for split, part in self._parts.items():
             names = {column: names for column in self._coded() if (names := _class_names(part.features[column]))}
-            for number, item in enumerate(_undecoded(part, columns.image)):
+            is_hub = isinstance(part, HubPart)
+            items = part.rows(self.settings.named()) if is_hub else _undecoded(part, columns.image)
+            for number, item in enumerate(items):
                 row = dict(item)
                 for column in names:
                     row[column] = _named(row[column], names[column])
@@ -138,13 +150,60 @@ def _undecoded(part: Any, column: str) -> Any:
     return part
 
 
+class HubPart:
+    """A split in the Parquet files of the hub, read in place; `datasets` would copy them to its cache first."""
+
+    def __init__(self, files: Sequence[Path]):
+        import datasets
+
+        self.files = files
+        schemas = {path: open_parquet(path).read_schema(path) for path in files}
+        first = schemas[files[0]]
+        for path, schema in schemas.items():
+            if schema.names != first.names:
+                raise DataError(f"{path}: has other columns ({', '.join(schema.names)}) than {files[0]}")
+        self.features = datasets.Features.from_arrow_schema(first)
+
+    def __len__(self) -> int:
+        return sum(open_parquet(path).read_metadata(path).num_rows for path in self.files)
+
+    def rows(self, columns: Sequence[str]) -> Iterator[Row]:
+        for path in self.files:
+            yield from parquet_rows(path, columns)
+
+
+def hub_parts(root: Path) -> dict[str, HubPart]:
+    """The splits of a folder that was downloaded from the hub, which `datasets` tells by the names of files."""
+    try:
+        from datasets.data_files import DataFilesDict, get_data_patterns
+    except ImportError:
+        raise _needs_datasets(root) from None
+    found = DataFilesDict.from_patterns(get_data_patterns(str(root)), base_path=str(root))
+    files = {
+        str(split): sorted(Path(name) for name in names if name.endswith(".parquet")) for split, names in found.items()
+    }
+    # A dataset of several configurations has the same splits in several folders.
+    used = {path.resolve() for paths in files.values() for path in paths}
+    left = sorted(path for path in root.rglob("*.parquet") if path.resolve() not in used)
+    folders = {path.parent for paths in files.values() for path in paths}
+    if left or any(len({path.parent for path in paths}) > 1 for paths in files.values()):
+        listed = ", ".join(sorted(str(path) for path in folders | {path.parent for path in left}))
+        raise DataError(f"{root}: has Parquet files of several datasets ({listed}); import one of these folders")
+    return {split: HubPart(paths) for split, paths in files.items() if paths}
+
+
+def is_saved(folder: Path) -> bool:
+    """Whether `save_to_disk` wrote a folder."""
+    return (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file()
+
+
 def load_saved(path: Path, notes: Notes | None = None) -> Any:
     if not path.is_dir():
-        raise DataError(f"{path}: no such folder; expected one that `save_to_disk` wrote")
+        raise DataError(f"{path}: no such folder; expected one that `save_to_disk` wrote, or the hub's Parquet files")
     try:
         import datasets
     except ImportError:
-        raise DataError(f"{path}: needs the package datasets: pip install 'lavis-emovit[tables]'") from None
+        raise _needs_datasets(path) from None
     try:
         # `datasets` saves a split without rows, but cannot load it.
         listing = path / "dataset_dict.json"
@@ -160,6 +219,10 @@ def load_saved(path: Path, notes: Notes | None = None) -> Any:
     if notes is not None:
         notes.add(f"splits without rows: {', '.join(empty)}", expected=True)
     return datasets.DatasetDict(kept)
+
+
+def _needs_datasets(path: Path) -> DataError:
+    return DataError(f"{path}: needs the package datasets: pip install 'lavis-emovit[tables]'")
 
 
 def _is_empty(part: Path) -> bool:

@@ -19,7 +19,7 @@ from transformers import LogitsProcessorList, StoppingCriteriaList
 from lavis_emovit.models.constrained import Choices
 from lavis_emovit.models.generation_settings import GenerationSettings
 from lavis_emovit.models.protocol import Batch, Normalization
-from lavis_emovit.models.row_writing import RowChoice, RowWriter
+from lavis_emovit.models.row_writing import RowChoice, RowSettings, RowWriter
 from lavis_emovit.models.sampling import Sampling
 from lavis_emovit.models.scoring import CandidateTokens, candidate_tokens, segments_of, string_list
 from lavis_emovit.models.settings import BaseModelSettings
@@ -105,21 +105,24 @@ class Answering(Sampling):
         """
         if forbidden := sorted({"num_beams", "num_captions"} & set(settings)):
             raise ValueError(f"a stream has one answer without beam search; remove {', '.join(forbidden)}")
-        options = self.settings.generation.changed(**settings, num_beams=1, num_captions=1).options()
+        chosen = self.settings.generation.changed(**settings, num_beams=1, num_captions=1)
         questions = self._questions(samples)
         if len(questions) != 1:
             raise ValueError(f"a stream answers one question, not {len(questions)}")
+        options = chosen.changed(use_nucleus_sampling=False).options()
         self._constrain(options, choices)
+        temperature = chosen.temperature if chosen.use_nucleus_sampling else 0.0
+        row = RowSettings(options["max_new_tokens"], temperature, chosen.top_p, _integer_seed(seed))
         kind = self.device.type
         autocast = torch.autocast(kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind))
 
         # Gradients are switched off per thread, and so is autocast.
         @torch.no_grad()
-        def run(**streaming: Any) -> None:
-            with autocast, self._evaluating(), _seeded(seed, self.device):
-                self._generate_ids(samples, questions, {**options, **streaming})
+        def write(writer: RowWriter) -> None:
+            with autocast:
+                self._generate_rows(samples, questions, [writer], options)
 
-        return stream_text(run, self.llm_tokenizer, self._end_ids())
+        return stream_text(write, row, self.llm_tokenizer)
 
     @torch.no_grad()
     def write_rows(self, samples: Batch, writers: Sequence[RowWriter], min_length: int | None = None) -> None:
@@ -138,6 +141,12 @@ class Answering(Sampling):
         given = {"use_nucleus_sampling": False, "num_beams": 1, "num_captions": 1}
         lengths = {"max_length": longest, "min_length": min(least, longest)}
         options = self.settings.generation.changed(**given, **lengths).options()
+        self._generate_rows(samples, questions, writers, options)
+
+    def _generate_rows(
+        self, samples: Batch, questions: list[str], writers: Sequence[RowWriter], options: dict[str, Any]
+    ) -> None:
+        """Let the writers choose each token, and transformers' greedy `generate` follow them."""
         choice = RowChoice(writers, self._end_ids())
         options |= {
             "logits_processor": LogitsProcessorList([choice]),
@@ -339,8 +348,14 @@ def _seeded(seed: int | None, device: torch.device) -> Iterator[None]:
     if seed is None:
         yield
         return
-    if not isinstance(seed, Integral):
-        raise ValueError(f"seed should be an integer, not {seed!r}")
+    seed = _integer_seed(seed)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
+
+
+def _integer_seed(seed: int | None) -> int | None:
+    """The seed; ValueError if it is not an integer."""
+    if seed is not None and not isinstance(seed, Integral):
+        raise ValueError(f"seed should be an integer, not {seed!r}")
+    return seed

@@ -30,10 +30,10 @@ from lavis_emovit.errors import DataError
 from lavis_emovit.files import load_json
 from lavis_emovit.images import open_strictly
 from lavis_emovit.models.row_writing import RowSettings
+from lavis_emovit.models.writing import Piece
 from lavis_emovit.serving.batching import Batching, Job
 from lavis_emovit.serving.server import is_local
 from lavis_emovit.serving.wire import ApiError, CompletionRequest, ReplyHead, image_bytes, read_request, usage
-from lavis_emovit.serving.writing import Piece
 
 logger = logging.getLogger(__name__)
 

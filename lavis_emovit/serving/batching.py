@@ -21,8 +21,8 @@ from typing import Any
 from lavis_emovit.errors import UserError, first_line
 from lavis_emovit.models.answering import Answering
 from lavis_emovit.models.row_writing import RowSettings
+from lavis_emovit.models.writing import Piece, TokenTexts, Writing
 from lavis_emovit.serving.wire import ApiError
-from lavis_emovit.serving.writing import Piece, TokenTexts, Writing
 from lavis_emovit.tuned.loading import Tuned
 
 logger = logging.getLogger(__name__)

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from lavis_emovit.models.writing import Token
 from lavis_emovit.settings import Settings, nearest_name, parse_settings
 
 # Field that models here cannot follow -> values of it that ask for nothing; null does so everywhere.
@@ -242,15 +243,6 @@ def image_bytes(url: str, param: str, most_bytes: int) -> bytes:
         return base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError) as error:
         raise refuse(f"not base64 ({error})") from None
-
-
-@dataclass(frozen=True)
-class Token:
-    """The text of a token with its log-probability, and those of the likeliest tokens in its place."""
-
-    text: str
-    log_probability: float
-    likeliest: tuple[tuple[str, float], ...]
 
 
 @dataclass(frozen=True)

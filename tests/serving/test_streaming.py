@@ -21,7 +21,7 @@ from PIL import Image
 from served_questions import QUESTION, asked, wait_for
 
 from lavis_emovit.models.row_writing import ChosenToken, RowSettings
-from lavis_emovit.serving.writing import TokenTexts, Writing
+from lavis_emovit.models.writing import TokenTexts, Writing
 
 SAMPLED = {"model": "tiny", "temperature": 2.0, "seed": 5, "max_tokens": 24}
 

@@ -1,4 +1,4 @@
-"""An answer while it is written: its text, where it stops, and the pieces that a stream sends."""
+"""An answer while it is written: its text, where it stops, and the pieces that a stream consists of."""
 
 from __future__ import annotations
 
@@ -8,9 +8,17 @@ from functools import lru_cache
 from typing import Any
 
 from lavis_emovit.models.row_writing import ChosenToken, RowSettings
-from lavis_emovit.serving.wire import Token
 
 _PART_OF_A_CHARACTER = "\N{REPLACEMENT CHARACTER}"
+
+
+@dataclass(frozen=True)
+class Token:
+    """The text of a token with its log-probability, and those of the likeliest tokens in its place."""
+
+    text: str
+    log_probability: float
+    likeliest: tuple[tuple[str, float], ...]
 
 
 class TokenTexts:
@@ -40,7 +48,7 @@ class Piece:
 
     Attributes:
         text: may be empty.
-        tokens: with their log-probabilities, if the client asked for them.
+        tokens: with their log-probabilities, if `RowSettings.num_likeliest` asks for them.
         finish: None before the last piece, then `stop` or `length`.
         num_tokens: of the answer so far.
     """
@@ -59,7 +67,7 @@ class Writing:
         stops: texts that end the answer and do not belong to it.
         texts: of the model's tokens.
         send: gets the pieces; just the last one, with the whole text, unless it `is_stream`.
-        is_wanted: whether the client still waits.
+        is_wanted: whether anybody still waits for the answer.
     """
 
     def __init__(

@@ -44,11 +44,14 @@ class ImageProcessor(BaseProcessor):
         return getattr(self.settings, "frames", None)
 
     def read(
-        self, data: bytes, clip: Clip | None = None, *, seed: int | None = None
+        self, data: bytes, clip: Clip | None = None, *, seed: int | None = None, max_pixels: int | None = None
     ) -> tuple[Any, tuple[float, ...] | None]:
         """An encoded image as model input, and None; with `frames`, a clip and the presentation times of its frames.
 
         All frames of a clip are cropped and flipped alike. An image is then a clip that shows it in every frame.
+
+        Args:
+            max_pixels: of an image, see `decode_image`.
 
         Returns:
             float32 [3, H, W], or [3, F, H, W] with `frames`; and F times in seconds.
@@ -57,16 +60,19 @@ class ImageProcessor(BaseProcessor):
             DataError: it cannot be decoded, or it is a clip and the settings have no `frames`.
         """
         frames = self.frames
+        if clip is None:
+            found = self(decode_image(data, min_side_px=self.min_side_px, max_pixels=max_pixels), seed=seed)
+            if frames is None:
+                return found, None
+            return torch.stack([found] * frames.num_frames, dim=1), (0.0,) * frames.num_frames
         if frames is None:
-            if clip is not None:
-                raise DataError(NO_FRAMES)
-            return self(decode_image(data, min_side_px=self.min_side_px), seed=seed), None
+            raise DataError(NO_FRAMES)
         draw = seed if self.is_random else None
-        found = [
+        shown = [
             (time_s, self(image, seed=seed))
             for time_s, image in read_frames(data, clip, frames, seed=draw, min_side_px=self.min_side_px)
         ]
-        return torch.stack([pixels for _, pixels in found], dim=1), tuple(round(time_s, 3) for time_s, _ in found)
+        return torch.stack([pixels for _, pixels in shown], dim=1), tuple(round(time_s, 3) for time_s, _ in shown)
 
     def stack(self, images: Sequence[torch.Tensor]) -> torch.Tensor:
         """A batch of images from this processor, float32 [B, 3, image_size, image_size]; clips have [B, 3, F, ...]."""

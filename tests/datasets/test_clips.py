@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "clips"))
 from video_files import write_video
 
 from lavis_emovit.clips.clip import Clip
+from lavis_emovit.clips.reading import bundle_of
 from lavis_emovit.datasets.shard_dataset import EmotionShardDataset
 from lavis_emovit.errors import DataError
 from lavis_emovit.evaluation.adapters.base import Item, LanguageModel
@@ -82,6 +83,11 @@ def test_an_image_among_clips_is_shown_in_every_frame(folder):
     image, times_s = EmovitImageEvalProcessor.from_config(FRAMES).read((folder / "b.png").read_bytes())
     assert image.shape == (3, 3, 32, 32) and times_s == (0.0, 0.0, 0.0)
     assert torch.equal(image[:, 0], image[:, 2])
+    processor = EmovitImageEvalProcessor.from_config(FRAMES)
+    with pytest.raises(DataError, match="40 x 30 pixels, more than 1199"):
+        processor.read((folder / "b.png").read_bytes(), max_pixels=1199)
+    with pytest.raises(DataError, match="cannot be decoded"):  # an archive of frames belongs to a clip
+        processor.read(bundle_of([(0.0, "png", (folder / "b.png").read_bytes())]))
     with pytest.raises(DataError, match=r"\[3, 3, 32, 32\], \[3, 32, 32\]; give all datasets the same"):
         stack_images([image, image[:, 0]])
 

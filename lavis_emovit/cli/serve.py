@@ -29,6 +29,9 @@ def serve(
     ] = False,
     batch_size: Annotated[int, Option(min=1, help="Requests that are answered at once.")] = 32,
     max_waiting: Annotated[int, Option(min=1, help="Requests that may wait; more are answered 429.")] = 256,
+    max_waiting_mb: Annotated[
+        int, Option(min=1, help="Memory of these requests and their images; more are answered 429.")
+    ] = 1024,
     max_tokens: Annotated[int, Option(min=1, help="Longest answer.")] = 512,
     max_image_mb: Annotated[int, Option(min=1, help="Largest image file.")] = 20,
     max_megapixels: Annotated[int, Option(min=1, help="Largest decoded image.")] = 50,
@@ -58,7 +61,9 @@ def serve(
         )
     with bind(host, port) as socket:
         tuned = load_tuned(model, device=device, amp=amp, step=step)
-        batching = Batching(tuned, batch_size=batch_size, max_waiting=max_waiting)
+        batching = Batching(
+            tuned, batch_size=batch_size, max_waiting=max_waiting, max_waiting_bytes=max_waiting_mb << 20
+        )
         served = Served(
             name or Path(model).resolve().name.removesuffix(".emovit"),
             f"emovit-{tuned.files.weights_sha256[:12]}",

@@ -325,6 +325,11 @@ class Answering(Sampling):
         """Tokens that end an answer."""
         return [self.llm_tokenizer.eos_token_id]
 
+    @property
+    @abstractmethod
+    def context_tokens(self) -> int | None:
+        """How many tokens of a prompt and its answer the language model reads; None: no limit."""
+
     @abstractmethod
     def num_prompt_tokens(self, samples: Batch) -> list[int]:
         """Tokens that the language model reads before each of N answers, those of the image among them."""

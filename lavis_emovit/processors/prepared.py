@@ -27,6 +27,12 @@ class PreparedImage:
     kinds: torch.Tensor | None
     features: dict[str, torch.Tensor]
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors, under the name that a tensor has for its own."""
+        kinds = 0 if self.kinds is None else self.kinds.nbytes
+        return self.ids.nbytes + kinds + sum(value.nbytes for value in self.features.values())
+
     def unsqueeze(self, dim: int) -> PreparedImages:
         """A batch of this image alone, as tensors of images make one."""
         return PreparedImages((self,))

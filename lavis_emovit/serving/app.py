@@ -12,7 +12,7 @@ import logging
 import time
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -28,10 +28,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from lavis_emovit.distributed.cores import usable_cpus
 from lavis_emovit.errors import DataError
 from lavis_emovit.files import load_json
-from lavis_emovit.images import open_strictly
 from lavis_emovit.models.row_writing import RowSettings
 from lavis_emovit.models.writing import Piece
-from lavis_emovit.serving.batching import Batching, Job
+from lavis_emovit.serving.batching import Batching, Job, Place, cannot_be_answered
 from lavis_emovit.serving.server import is_local
 from lavis_emovit.serving.wire import ApiError, CompletionRequest, ReplyHead, image_bytes, read_request, usage
 
@@ -49,7 +48,7 @@ class Limits:
         max_tokens: of an answer.
         default_tokens: of an answer, if the request has no limit.
         image_bytes: of the file.
-        image_pixels: of the decoded image.
+        image_pixels: of the image, see `decode_image`.
     """
 
     max_tokens: int = 512
@@ -160,20 +159,20 @@ class Completions:
         def send(piece: Piece | ApiError) -> None:
             loop.call_soon_threadsafe(pieces.put_nowait, piece)
 
-        with self._served.batching.place():
-            body = await self._body(request)
-            wanted, settings, image = await loop.run_in_executor(self._readers, self._read, body)
-            job = Job(image, wanted.question, settings, wanted.stop, wanted.stream, send)
-            self._served.batching.put(job)
+        batching = self._served.batching
+        with batching.place() as place:
+            # Nothing here keeps the body, so that only its prepared image waits for the model.
+            job = await loop.run_in_executor(self._readers, self._job, await self._body(request, place), send)
+            batching.put(job, place)
         head = ReplyHead.new(uuid.uuid4().hex, self._served.name, self._served.fingerprint)
         piece = await _while_connected(request, job, pieces.get())
         if isinstance(piece, ApiError):
             raise piece
-        if wanted.stream:
-            events = _events(request, head, wanted, job, piece, pieces)
+        if job.is_stream:
+            events = _events(request, head, job, piece, pieces)
             return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
         _note(request, job, piece)
-        tokens = piece.tokens if wanted.logprobs else None
+        tokens = piece.tokens if job.settings.num_likeliest is not None else None
         return JSONResponse(
             head.completion(piece.text, piece.finish or "stop", tokens, usage(job.num_prompt_tokens, piece.num_tokens))
         )
@@ -193,40 +192,63 @@ class Completions:
         num_likeliest = wanted.top_logprobs if wanted.logprobs else None
         return RowSettings(longest, wanted.temperature, wanted.top_p, wanted.seed, num_likeliest)
 
-    async def _body(self, request: Request) -> bytes:
+    async def _body(self, request: Request, place: Place) -> bytes:
         # A form of a web page elsewhere can send any other type without asking this server first.
         if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
             raise ApiError(415, "the Content-Type should be application/json", code="invalid_body")
         most = -(-self._limits.image_bytes // 3) * 4 + _TEXT_BYTES
         try:
-            return await asyncio.wait_for(_received(request, most), _READING_S)
+            return await asyncio.wait_for(self._received(request, most, place), _READING_S)
         except asyncio.TimeoutError:
             raise ApiError(408, f"the request was not complete after {_READING_S:.0f} s", code="timeout") from None
 
-    def _read(self, body: bytes) -> tuple[CompletionRequest, RowSettings, Any]:
-        """A request with its prepared image, in a thread: images are large, also as JSON."""
+    async def _received(self, request: Request, most_bytes: int, place: Place) -> bytes:
+        announced = request.headers.get("content-length", "")
+        num_bytes = int(announced) if announced.isdecimal() else 0
+        body = bytearray()
+        if num_bytes <= most_bytes:
+            self._served.batching.hold(place, num_bytes)
+            async for part in request.stream():
+                body += part
+                num_bytes = max(num_bytes, len(body))
+                if num_bytes > most_bytes:
+                    break
+                self._served.batching.hold(place, num_bytes)
+        if num_bytes > most_bytes:
+            raise ApiError(413, f"the request has more than {most_bytes:,} bytes", code="request_too_large")
+        return bytes(body)
+
+    def _job(self, body: bytes, send: Callable[[Piece | ApiError], None]) -> Job:
+        """What a request asks the model for, in a thread: images are large, also as JSON."""
         wanted = read_request(_json(body))
         self.check_model(wanted.model)
         settings = self._row_settings(wanted)
         param, url = wanted.image_url()
         data = image_bytes(url, param, self._limits.image_bytes)
         try:
-            image = self._served.batching.prepare(_within(data, self._limits.image_pixels))
+            image = self._served.batching.prepare(data, self._limits.image_pixels)
         except DataError as error:
             raise ApiError(400, f"{param}: {error}", param=param, code="invalid_image") from None
-        return wanted, settings, image
+        num_prompt = self._num_prompt_tokens(image, wanted.question, settings.max_tokens)
+        usage = wanted.stream_options.include_usage
+        return Job(image, wanted.question, num_prompt, settings, wanted.stop, wanted.stream, usage, send)
 
-
-def _within(data: bytes, most_pixels: int) -> bytes:
-    """The bytes of an image, if it has that many pixels at most; DataError else."""
-    try:
-        with open_strictly(data) as image:
-            num_pixels = image.width * image.height
-    except Exception:  # decoding reports it
-        return data
-    if num_pixels > most_pixels:
-        raise DataError(f"the image has {num_pixels:,} pixels, more than {most_pixels:,}; reduce it")
-    return data
+    def _num_prompt_tokens(self, image: Any, question: str, longest: int) -> int:
+        """ApiError for a question that, with the longest answer, exceeds the model's context."""
+        batching = self._served.batching
+        try:
+            num_prompt = batching.num_prompt_tokens(image, question)
+        except ValueError as error:
+            raise cannot_be_answered(error) from None
+        context = batching.context_tokens
+        if context is not None and num_prompt + longest > context:
+            text = (
+                f"{num_prompt} tokens of the image and the question and up to {longest} of the answer are "
+                f"{num_prompt + longest}, but the model's context is {context}; shorten the question, or send a lower "
+                "max_tokens"
+            )
+            raise ApiError(400, text, param="messages", code="context_length_exceeded")
+        return num_prompt
 
 
 def _json(body: bytes) -> Any:
@@ -234,15 +256,6 @@ def _json(body: bytes) -> Any:
         return load_json(body, unique_keys=True)
     except ValueError as error:
         raise ApiError(400, f"the body is not JSON ({error})", code="invalid_body") from None
-
-
-async def _received(request: Request, most_bytes: int) -> bytes:
-    body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > most_bytes:
-            raise ApiError(413, f"the request has more than {most_bytes:,} bytes", code="request_too_large")
-    return bytes(body)
 
 
 async def _while_connected(request: Request, job: Job, waiting: Any) -> Any:
@@ -268,7 +281,7 @@ async def _gone(request: Request) -> None:
 
 
 async def _events(
-    request: Request, head: ReplyHead, wanted: CompletionRequest, job: Job, first: Piece, pieces: asyncio.Queue[Any]
+    request: Request, head: ReplyHead, job: Job, first: Piece, pieces: asyncio.Queue[Any]
 ) -> AsyncIterator[str]:
     """The events of a stream. An error in its middle is an event too, as the status is sent already."""
     piece: Piece | ApiError = first
@@ -276,13 +289,13 @@ async def _events(
     try:
         while isinstance(piece, Piece):
             if piece.text or piece.tokens or delta:
-                tokens = piece.tokens if wanted.logprobs else None
+                tokens = piece.tokens if job.settings.num_likeliest is not None else None
                 yield _event(head.chunk({**delta, "content": piece.text}, tokens=tokens))
             delta = {}
             if piece.finish is not None:
                 _note(request, job, piece)
                 yield _event(head.chunk({}, piece.finish))
-                if wanted.stream_options.include_usage:
+                if job.include_usage:
                     yield _event(head.usage_chunk(usage(job.num_prompt_tokens, piece.num_tokens)))
                 yield "data: [DONE]\n\n"
                 return

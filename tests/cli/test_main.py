@@ -94,7 +94,7 @@ SURFACE = {
     "report": "--out RUN_DIRS",
     "reproduce": "--list NAME",
     "serve": "--allow-without-key --amp --batch-size --device --host --max-image-mb --max-megapixels --max-tokens"
-    " --max-waiting --name --port --step MODEL",
+    " --max-waiting --max-waiting-mb --name --port --step MODEL",
     "shards build": "--frames --images --out --overwrite --part --processes --resize --samples-per-shard --seed"
     " --skip-bad --split RECORDS",
     "shards card": "--overwrite FOLDER",

@@ -5,17 +5,19 @@
 - temperature, seed, lengths and stops count; texts of several messages are one question, system messages first;
 - what is wrong, unknown or cannot be followed is refused by name, in OpenAI's form, and so are images that are broken,
   too large, elsewhere, or not there;
-- a full queue answers 429 with a time to wait; a client that leaves is not answered; a request that fails does not fail
+- a question that does not fit the model's context is refused with the numbers, before it waits;
+- a full queue answers 429 with a time to wait, whether it is full of requests or of bytes; uploads are not kept while
+  their requests wait; a client that leaves is not answered; a request that fails does not fail
   the others of its batch; everything is counted;
 - a key is needed if there is one, and without one requests for other hosts are refused.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -28,6 +30,7 @@ from served_questions import QUESTION, asked, noise, url_of, wait_for
 
 from lavis_emovit.serving.app import Limits
 from lavis_emovit.serving.batching import Batching
+from lavis_emovit.serving.wire import CompletionRequest
 
 
 def answer(server, messages, **settings) -> str:
@@ -176,8 +179,6 @@ def test_wrong_bodies_are_refused(server, run):
     half = refused(server, {**BODY, "messages": asked(run.images[0], "\ud800?")})
     assert "half of a surrogate pair" in half["message"]
     assert "'?'" in refused(server, {**BODY, "messages": asked(run.images[0]), "model": "\ud800"}, 404)["message"]
-    long = refused(server, {**BODY, "messages": asked(run.images[0], "word " * 3000)})
-    assert "does not fit" in long["message"] and long["code"] == "cannot_be_answered"
 
 
 @pytest.mark.parametrize(
@@ -203,7 +204,7 @@ def test_cut_and_large_images_are_refused(serve, run):
         cut = refused(small, {**BODY, "messages": asked(whole[: len(whole) // 2])})
         assert "cannot be decoded" in cut["message"]
         pixels = refused(small, {**BODY, "messages": asked(noise(201))})
-        assert "40,401 pixels, more than 40,000" in pixels["message"]
+        assert "201 x 201 pixels, more than 40000" in pixels["message"]
         assert refused(small, {**BODY, "messages": asked(noise(400))})["code"] == "image_too_large"
         error = refused(small, {**BODY, "messages": asked(bytes(2_000_000))}, 413)
         assert "the request has more than" in error["message"]
@@ -212,9 +213,16 @@ def test_cut_and_large_images_are_refused(serve, run):
 
 @pytest.fixture
 def held(monkeypatch):
-    """The model waits until `held.set()`."""
+    """The model waits until `held.set()`; `held.began` is set once it has requests."""
     event, write = threading.Event(), Batching._write
-    monkeypatch.setattr(Batching, "_write", lambda self, *given: (event.wait(30), write(self, *given))[1])
+    event.began = threading.Event()
+
+    def wait(self, *given):
+        event.began.set()
+        event.wait(30)
+        write(self, *given)
+
+    monkeypatch.setattr(Batching, "_write", wait)
     yield event
     event.set()
 
@@ -222,9 +230,7 @@ def held(monkeypatch):
 def test_a_full_queue_answers_429(serve, run, held):
     with serve(max_waiting=2, batch_size=1) as small, ThreadPoolExecutor(3) as pool:
         first = pool.submit(answer, small, asked(run.images[0]))
-        wait_for(lambda: small.batching._thread.is_alive() and not small.batching.num_waiting)
-        wait_for(lambda: not first.done() and small.batching.num_waiting == 0)
-        time.sleep(0.2)  # the model has it
+        assert held.began.wait(30)
         waiting = [pool.submit(answer, small, asked(image)) for image in run.images[1:3]]
         wait_for(lambda: small.batching.num_waiting == 2)
         root = small.url.removesuffix("/v1")
@@ -238,14 +244,61 @@ def test_a_full_queue_answers_429(serve, run, held):
         wait_for(lambda: small.served.counts == {"answered": 3, "refused": 1})
 
 
+def test_a_queue_that_is_full_of_bytes_answers_429(serve, run, held):
+    def image_bytes_of(path):
+        return small.batching.prepare(path.read_bytes(), 10**9).nbytes
+
+    # A request that waits alone may have any size.
+    with serve(max_waiting_bytes=1, batch_size=1) as small, ThreadPoolExecutor(2) as pool:
+        first = pool.submit(answer, small, asked(run.images[0]))
+        assert held.began.wait(30)
+        waiting = pool.submit(answer, small, asked(run.images[1]))
+        wait_for(lambda: len(small.batching._waiting) == 1)
+        assert small.batching._num_bytes == image_bytes_of(run.images[1])
+        assert not any(type(one) is CompletionRequest for one in gc.get_objects())
+        assert httpx.get(f"{small.url.removesuffix('/v1')}/ready").status_code == 503
+        body = json.dumps({**BODY, "messages": asked(run.images[2])}).encode()
+        headers = {"Content-Type": "application/json"}
+        for content in (body, iter([body[:9], body[9:]])):  # with and without an announced length
+            reply = httpx.post(f"{small.url}/chat/completions", content=content, headers=headers)
+            assert reply.status_code == 429 and reply.json()["error"]["code"] == "queue_full"
+            assert f"hold {image_bytes_of(run.images[1]):,} bytes" in reply.text
+            assert 1 <= int(reply.headers["retry-after"]) <= 60
+        held.set()
+        assert first.result() and waiting.result()
+        assert answer(small, asked(run.images[2])) and small.batching._num_bytes == 0
+        wait_for(lambda: small.served.counts == {"answered": 3, "refused": 2})
+
+
+def test_a_question_that_does_not_fit_is_refused_before_it_waits(server, run, tuned, monkeypatch):
+    context = tuned.model.core.language_model.config.max_position_embeddings
+    tokenizer = tuned.model.llm_tokenizer
+
+    def num_tokens(text):  # eight query tokens and the token that begins a text
+        return 8 + 1 + len(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    fitting = next(text for n in range(1, context) if num_tokens(text := " ".join(["awe"] * n)) >= context - 4)
+    length = num_tokens(fitting)
+    assert answer(server, asked(run.images[0], fitting), max_tokens=context - length) is not None
+    put = []
+    monkeypatch.setattr(server.batching, "put", lambda *given: put.append(given))
+    body = {**BODY, "messages": asked(run.images[0], fitting), "max_tokens": context - length + 1}
+    error = refused(server, body)
+    assert error["code"] == "context_length_exceeded" and error["param"] == "messages" and not put
+    assert error["message"].startswith(
+        f"{length} tokens of the image and the question and up to {context - length + 1} of the answer are "
+        f"{context + 1}, but the model's context is {context}; shorten"
+    )
+
+
 def test_a_client_that_leaves_is_not_answered(serve, run, held, caplog):
     caplog.set_level(logging.INFO, "lavis_emovit.serving")
     asked_for = []
     with serve(batch_size=1) as small, ThreadPoolExecutor(3) as pool:
         first = pool.submit(answer, small, asked(run.images[0]))
-        time.sleep(0.3)
+        assert held.began.wait(30)
         put = small.batching.put
-        small.batching.put = lambda job: (asked_for.append(job), put(job))[1]
+        small.batching.put = lambda job, place: (asked_for.append(job), put(job, place))[1]
         for stream in (False, True):
             body = {**BODY, "messages": asked(run.images[1]), "stream": stream}
             with pytest.raises(httpx.ReadTimeout):
@@ -270,7 +323,7 @@ def test_one_bad_request_does_not_fail_its_batch(serve, run, held, monkeypatch):
 
         monkeypatch.setattr(small.batching._model, "write_rows", fail)
         alone = pool.submit(answer, small, asked(run.images[0]))
-        time.sleep(0.3)
+        assert held.began.wait(30)
         texts = [QUESTION, "explode", "What?", "Why?"]
         futures = [pool.submit(answer, small, asked(run.images[0], text)) for text in texts]
         wait_for(lambda: len(small.batching._waiting) == 4)

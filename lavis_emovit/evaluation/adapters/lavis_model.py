@@ -123,9 +123,9 @@ class LavisModel(LanguageModel):
     def identity(self) -> dict[str, Any]:
         return dict(self._identity)
 
-    def prepare(self, image_bytes: bytes) -> torch.Tensor:
-        """A normalised image, float32 [3, H, W]; of a model of clips [3, F, H, W]."""
-        return self._image_processor.read(image_bytes)[0]
+    def prepare(self, image_bytes: bytes, *, max_pixels: int | None = None) -> torch.Tensor:
+        """A normalised image, float32 [3, H, W]; of a model of clips [3, F, H, W]. See `decode_image`."""
+        return self._image_processor.read(image_bytes, max_pixels=max_pixels)[0]
 
     def prepare_clip(self, data: bytes, clip: Clip) -> tuple[torch.Tensor, tuple[float, ...] | None]:
         """A normalised clip, float32 [3, F, H, W]."""

@@ -227,6 +227,10 @@ class ImageText(BaseEmotionModel):
         """The number of the image of each question."""
         return text.read_image_index(samples, len(samples["image"]), len(questions)).tolist()
 
+    @property
+    def context_tokens(self) -> int | None:
+        return getattr(self.core.config.get_text_config(), "max_position_embeddings", None)
+
     def num_prompt_tokens(self, samples: Batch) -> list[int]:
         questions = self._questions(samples)
         images = [samples["image"].images[number] for number in self._numbers(samples, questions)]
@@ -364,7 +368,7 @@ class ImageText(BaseEmotionModel):
         self, samples: Batch, numbers: Sequence[int], prompts: Sequence[list[int]], longest: int
     ) -> None:
         """DataError for an image whose tokens, with a prompt and `longest` tokens of an answer, exceed the context."""
-        context = getattr(self.core.config.get_text_config(), "max_position_embeddings", None)
+        context = self.context_tokens
         for number, prompt in zip(numbers, prompts):
             num_image = len(samples["image"].images[number].ids)
             total = num_image + len(prompt) + longest

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from lavis_emovit.errors import DataError
@@ -43,15 +41,13 @@ def check_images(image: torch.Tensor, size_px: int, *, finite: bool) -> None:
 
 
 def check_context(
-    language_model: Any, questions: list[str], prompts: list[list[int]], num_visual: int, num_answer: int
+    context: int | None, questions: list[str], prompts: list[list[int]], num_visual: int, num_answer: int
 ) -> None:
-    """Reject texts that are longer than a decoder-only model's context (DataError); an encoder has no limit.
+    """Reject texts that are longer than the language model's context (DataError); None: it has no limit.
 
     `num_visual` are the positions before a question, `num_answer` the maximum tokens of an answer.
     """
-    config = language_model.config
-    context = getattr(config, "max_position_embeddings", None)
-    if config.is_encoder_decoder or context is None:
+    if context is None:
         return
     for index, (question, row) in enumerate(zip(questions, prompts)):
         total = num_visual + len(row) + num_answer

@@ -398,6 +398,11 @@ class EmoVIT(BaseEmotionModel):
         """Positions of the language model before the prompt."""
         return num_frames * self.core.config.num_query_tokens  # the tensor may be spread over ranks, and empty here
 
+    @property
+    def context_tokens(self) -> int | None:
+        config = self.core.language_model.config
+        return None if config.is_encoder_decoder else getattr(config, "max_position_embeddings", None)
+
     def num_prompt_tokens(self, samples: Batch) -> list[int]:
         num_visual = self._num_visual_tokens(_num_frames(samples["image"]))
         return [num_visual + len(row) for row in self._whole_prompts(self._questions(samples))]
@@ -422,7 +427,7 @@ class EmoVIT(BaseEmotionModel):
         language_model = self.core.language_model
         prefix_NQD = self._visual_prefix(samples, questions)
         prompts = self._whole_prompts(questions)
-        check_context(language_model, questions, prompts, prefix_NQD.shape[1], options["max_new_tokens"])
+        check_context(self.context_tokens, questions, prompts, prefix_NQD.shape[1], options["max_new_tokens"])
         inputs, mask = self._language_inputs(prefix_NQD, prompts, "right" if self.is_seq2seq else "left")
         if self.in_step:
             # A process whose answers have ended continues until those of all others have.
@@ -439,7 +444,7 @@ class EmoVIT(BaseEmotionModel):
         rows = self.llm_tokenizer(list(answers), add_special_tokens=False)["input_ids"] if answers else []
         num_answer = max(map(len, rows), default=max_new_tokens)
         num_queries = self._num_visual_tokens()
-        check_context(self.core.language_model, [question], self._whole_prompts([question]), num_queries, num_answer)
+        check_context(self.context_tokens, [question], self._whole_prompts([question]), num_queries, num_answer)
 
     def _candidate_sums(self, samples: Batch, questions: list[str], candidates: CandidateTokens) -> torch.Tensor:
         """Summed log-likelihoods [N, C], a few pairs at a time."""
@@ -447,7 +452,7 @@ class EmoVIT(BaseEmotionModel):
         with self._evaluating():
             prefix_NQD = self._visual_prefix(samples, questions)
             prompts = self._whole_prompts(questions)
-            check_context(language_model, questions, prompts, prefix_NQD.shape[1], max(map(len, candidates.rows)))
+            check_context(self.context_tokens, questions, prompts, prefix_NQD.shape[1], max(map(len, candidates.rows)))
             # Questions of similar length run together, so that little padding is computed.
             order = sorted(range(len(prompts)), key=lambda pair: len(prompts[pair]))
             size = self.settings.scoring_pairs_per_pass

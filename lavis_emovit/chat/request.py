@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from PIL import Image, ImageOps
 
 from lavis_emovit.chat.scratch import Scratch
 from lavis_emovit.errors import DataError
@@ -31,11 +31,15 @@ class ChatImage:
     detail: str = "auto"  # `auto`, `low` or `high`, sent with the image
     # The part to show, as (left, top, right, bottom) in pixels of the upright image. None: all of it.
     box: tuple[float, float, float, float] | None = None
+    trim: float = 0.0  # share of width and height that is cut from each side, below 0.5
+    is_mirrored: bool = False  # left and right exchanged
 
     def identity(self) -> dict[str, Any]:
         """The part of the fingerprint that stands for this image."""
         identity: dict[str, Any] = {key: getattr(self, key) for key in ("sha256", "max_side_px", "quality", "detail")}
-        return identity if self.box is None else {**identity, "box": list(self.box)}
+        box = None if self.box is None else list(self.box)
+        changes = {"box": box, "trim": self.trim, "is_mirrored": self.is_mirrored}
+        return identity | {name: value for name, value in changes.items() if value}
 
     def data_url(self) -> str:
         """The image as `data:image/jpeg;base64,...`: upright, RGB on white, at most `max_side_px` wide and high."""
@@ -54,6 +58,11 @@ def _data_url(image: ChatImage) -> str:
     pixels = load_rgb(data, image.path, image.max_side_px if image.box is None else None)
     if image.box is not None:
         pixels = pixels.crop(_whole_pixels(image.box, pixels.size, image.path))
+    if image.trim:
+        wide, high = int(image.trim * pixels.width), int(image.trim * pixels.height)
+        pixels = pixels.crop((wide, high, pixels.width - wide, pixels.height - high))
+    if image.is_mirrored:
+        pixels = ImageOps.mirror(pixels)
     pixels.thumbnail((image.max_side_px, image.max_side_px), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     pixels.save(buffer, "JPEG", quality=image.quality)

@@ -31,10 +31,16 @@ def seke(
     prior: Annotated[bool | None, Option(help="Use the tables, in questions and rules.")] = None,
     sampling: Annotated[bool | None, Option(help="Request several answers; --no-sampling requests one.")] = None,
     adaptive: Annotated[bool | None, Option(help="Request more if answers disagree; --no-adaptive: n0 each.")] = None,
+    vary: Annotated[
+        str | None, Option(help="What differs between prompts: wording,order,crop,mirror,prior (all), or 'none'.")
+    ] = None,
     verification: Annotated[
         Literal["off", "rules", "doubtful", "always"] | None, Option(help="Rules, and a review by the model.")
     ] = None,
     priors: Annotated[Path | None, Option(help="JSON file with custom tables.")] = None,
+    max_error: Annotated[
+        float | None, Option(help="With --check: error rate of kept values that thresholds are fitted for.")
+    ] = None,
     explanations: Annotated[
         bool | None, Option(help="Also write observation, interpretation and conclusion, from intensities.")
     ] = None,
@@ -44,11 +50,13 @@ def seke(
     from lavis_emovit.generation.pipeline import refuse_held_out
     from lavis_emovit.generation.seke.settings import SekeSettings
     from lavis_emovit.generation.seke.step import CHECK, TRAIL, check_levels, complete_levels
+    from lavis_emovit.generation.seke.thresholds import CURVES_CSV, CURVES_JSON, THRESHOLDS
     from lavis_emovit.settings import parse_settings
 
     seke_options = {
         "n0": n0, "n_max": n_max, "prior": prior, "sampling": sampling, "adaptive": adaptive,
-        "verification": verification, "priors": str(priors) if priors else None, "explanations": explanations,
+        "vary": _parts(vary), "verification": verification, "priors": str(priors) if priors else None,
+        "explanations": explanations, "max_error": max_error,
     }  # fmt: skip
     chat, _, job_settings, _ = read_settings(options.config, options.chat(), options.job(), None, None)
     values = {**read_sections(options.config)["seke"], **given(seke_options)}
@@ -70,7 +78,7 @@ def seke(
                 return
             _print_check(report)
             typer.echo(ledger_line(job))
-            typer.echo(str(options.out / CHECK))
+            typer.echo(", ".join(str(options.out / name) for name in (CHECK, THRESHOLDS, CURVES_JSON, CURVES_CSV)))
             refuse_stopped(report["stopped"])
             if not report["levels"]:
                 raise UserError("no face has a known level, so there is nothing to hide and compare")
@@ -85,6 +93,11 @@ def seke(
         finish(job, options, [result], source_sha256=source_sha256, seke=settings, also=(TRAIL,))
 
 
+def _parts(vary: str | None) -> list[str] | None:
+    """`crop,mirror` as a list, `none` as an empty one."""
+    return None if vary is None else [] if vary == "none" else [part.strip() for part in vary.split(",")]
+
+
 def _print_check(report: dict[str, Any]) -> None:
     for level, found in report["levels"].items():
         value = "none" if found["value"] is None else f"{found['value']:.3f}"
@@ -96,8 +109,17 @@ def _print_check(report: dict[str, Any]) -> None:
         ]
         if found["auroc"] is not None:
             parts.append(f"AUROC of the uncertainty {found['auroc']:.3f}")
+        if found["tables"] is not None and None not in found["tables"].values():
+            parts.append("single answers with the tables {with:.3f}, without {without:.3f}".format(**found["tables"]))
         if found["without"]:
             parts.append("without: " + ", ".join(f"{reason} {count}" for reason, count in found["without"].items()))
         typer.echo("; ".join(parts))
+    for item, found in report["thresholds"].items():
+        limit = "no threshold" if found["too_much"] is None else f"at most {found['too_much']:.3f}"
+        stop = "" if found["enough"] is None else f", enough at {found['enough']:.3f}"
+        typer.echo(
+            f"{item}: {limit}{stop}; on held-back labels error {found['error']:.3f} of {found['coverage']:.1%} kept, "
+            f"{found['error_of_all']:.3f} of all {found['num_values']}, calibration error {found['ece']:.3f}"
+        )
     for status, reason in report["faults"].items():
         typer.echo(f"{status}: {reason}")

@@ -32,7 +32,8 @@ _spec.loader.exec_module(chat_server)
 Action, ChatServer, words_of = chat_server.Action, chat_server.ChatServer, chat_server.words_of
 
 SMILE = {"expression": "happiness", "valence": 0.6, "arousal": 0.3, "units": [6, 12]}
-VERDICTS = {"expression_verdict": "keep", "affect_verdict": "keep", "units_verdict": "keep", "reason": "it is so"}
+REVIEWED = ("expression_verdict", "valence_verdict", "arousal_verdict", "units_verdict")
+VERDICTS = {**dict.fromkeys(REVIEWED, "keep"), "unclear_units": [], "reason": "it is so"}
 
 
 @pytest.fixture(autouse=True)
@@ -78,14 +79,14 @@ def test_with_a_server(faces, capsys):
         assert run(faces, out, "--dry-run", server=server) == 0 and not server.bodies
         assert "further answers at most" in capsys.readouterr().out
         assert run(faces, out, server=server) == 0
-        assert len(server.bodies) == 3 * (3 + 1)
+        assert len(server.bodies) == 3 * (4 + 1)
         first = (out / "records.jsonl").read_bytes()
         trail = [json.loads(line) for line in (out / "seke.jsonl").read_text().splitlines()]
         assert run(faces, out, server=server) == 0
         # The result as input of another run: generated levels are missing again, and already paid.
         write_records(faces / "records.jsonl", read_records(out / "records.jsonl"))
         assert run(faces, out, server=server) == 0
-        assert len(server.bodies) == 3 * (3 + 1) and (out / "records.jsonl").read_bytes() == first
+        assert len(server.bodies) == 3 * (4 + 1) and (out / "records.jsonl").read_bytes() == first
     bare, smile, coded, full = read_records(out / "records.jsonl")
     assert (bare.emotion, bare.label_set, bare.valence) == ("happiness", "expressions8", 0.6)
     assert bare.extra["seke_expression_by"] == "chat:gpt-4.1-mini" and bare.extra["seke_expression_uncertainty"] == 0.0
@@ -102,7 +103,7 @@ def test_with_a_server(faces, capsys):
     assert full.instructions[0].answer == "Predict emotion: happiness"
     assert "AU6+AU12 is the prototype of happiness" in full.instructions[-1].answer
     assert bare.instructions[1].provenance.endswith("chat:gpt-4.1-mini uncertainty=0")
-    assert [len(row["attempts"]) for row in trail] == [3, 3, 3] and all(row["review"]["verdicts"] for row in trail)
+    assert [len(row["attempts"]) for row in trail] == [4, 4, 4] and all(row["review"]["verdicts"] for row in trail)
     assert all(re.fullmatch("[0-9a-f]{64}", item["request"]) for row in trail for item in row["attempts"])
 
 
@@ -140,14 +141,14 @@ def test_batches_and_exports(faces, tmp_path, capsys):
     assert len(items) == sum(len(record.instructions) for record in written) > 10
     assert verify_shards(waited / "shards" / "train").ok and (waited / "shards" / "val" / "index.json").exists()
     manifest = json.loads((waited / "manifest.json").read_text())
-    assert manifest["seke"]["n_max"] == 8 and manifest["seke"]["enough"]["units"] == 0.06
+    assert manifest["seke"]["n_max"] == 8 and manifest["seke"]["enough"]["units"] == 0.75
     assert set(manifest["output"]) == {"records.jsonl", "conversations-train.json", "conversations-val.json"}
     page = (waited / "preview.html").read_text()
     assert "f/3" in page and "f/other" not in page and "Not of this run?" not in page
     assert (
         "<dt>affect by</dt><dd>chat:gpt-4.1-mini</dd>" in page and "<dt>action units</dt><dd>6, 12, of 17</dd>" in page
     )
-    assert "levels: affect kept 3" in page
+    assert "levels: arousal kept 3" in page
 
 
 def test_check_hides_the_requested_level(faces, capsys):
@@ -157,8 +158,8 @@ def test_check_hides_the_requested_level(faces, capsys):
     shown = capsys.readouterr().out
     assert "expression: accuracy 1.000" in shown and "of 2 faces" in shown
     report = json.loads((faces / "checked" / "check.json").read_text())["levels"]
-    assert report["units"]["value"] == 1.0 and report["expression"]["calls_per_face"] == 4.0
-    assert len(sent) == 4 * (2 + 1 + 2)
+    assert report["units"]["value"] == 1.0 and report["expression"]["calls_per_face"] == 5.0
+    assert len(sent) == 5 * (2 + 1 + 2)
     for text, form in sent:
         known = text.split("Proposal:")[0].split("Usual")[0]
         wanted = set(form["json_schema"]["schema"]["properties"]) & set(SMILE)

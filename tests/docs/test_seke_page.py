@@ -17,15 +17,12 @@ from lavis_emovit.generation.seke.settings import LEVELS, SekeSettings
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "seke.md").read_text(encoding="utf-8")
 RESULT = json.loads((ROOT / "benchmarks" / "seke.json").read_text(encoding="utf-8"))
-DEFAULT = "partly shared errors (default)"
-METHODS = ("single answer", "3 answers", "5 answers", "8 answers", "adaptive", "adaptive, rules",
-        "adaptive, review where doubtful", "adaptive, review always (default)", "default without priors")  # fmt: skip
+TABLES = ("errors partly shared (default)", "errors mostly of the prompt", "errors mostly of the face")
 
 
 def table_rows(name):
     """The rows of the page, from the result."""
-    for method in METHODS:
-        found = RESULT["annotators"][name]["ways"][method]
+    for method, found in RESULT["annotators"][name]["methods"].items():
         cells = [method, f"{found['calls_per_face']:.1f}"]
         for level in LEVELS:
             row = found["levels"][level]
@@ -35,24 +32,33 @@ def table_rows(name):
 
 def test_numbers():
     assert f"{RESULT['num_faces']} faces" in PAGE
-    missing = [row for row in table_rows(DEFAULT) if row not in PAGE]
+    missing = [row for name in TABLES[:1] for row in table_rows(name) if row not in PAGE]
     assert not missing
 
 
 def test_claims():
-    for name, found in RESULT["annotators"].items():
-        methods = found["ways"]
-        votes, single = methods["5 answers"]["levels"], methods["5 answers"]["single_answers_of_the_same_calls"]
-        if name in ("independent errors", DEFAULT):
-            assert all(votes[level]["low"] > single[level] for level in LEVELS)
-            ranked = methods["8 answers"]["levels"]
-            assert all(ranked[level]["auroc"] > 0.6 for level in LEVELS)
-        if name == "mostly shared errors":
-            assert not all(votes[level]["low"] > single[level] for level in LEVELS)
+    default, of_prompt, of_face = (RESULT["annotators"][name]["methods"] for name in TABLES)
+
+    def value(methods, method, level, key="value"):
+        return methods[method]["levels"][level][key]
+
+    everything, one_prompt = "all parts (default)", "one prompt for all answers"
+    for level in LEVELS:
+        # Several answers are better than one, unless the answers share their errors.
+        assert value(default, "no rules and no review", level, "low") > value(
+            default, "one answer, nothing else", level
+        )
+        # Views separate errors of the prompt.
+        assert value(of_prompt, everything, level, "low") > value(of_prompt, one_prompt, level)
+        assert value(of_face, everything, level) - value(of_face, one_prompt, level) < 0.01
+        # The tables change the values by less than the interval; wrong ones cost faces.
+        assert value(default, everything, level, "low") < value(default, "no tables", level)
+        assert value(default, "wrong tables", level, "kept") < value(default, everything, level, "kept") - 0.02
+        assert value(default, everything, level, "auroc") > 0.7
 
 
 def test_settings():
     (block,) = re.findall(r"```yaml\n(.*?)```", PAGE, flags=re.DOTALL)
     assert SekeSettings(**yaml.safe_load(block)["seke"]).n_max == 8
-    named = set(re.findall(r"`(n0|n_max|enough|too_much)`", PAGE))
-    assert named == {"n0", "n_max", "enough", "too_much"} <= set(SekeSettings.model_fields)
+    named = set(re.findall(r"`(n0|n_max|num_views|vary|enough|too_much)`", PAGE))
+    assert named == {"n0", "n_max", "num_views", "vary", "enough", "too_much"} <= set(SekeSettings.model_fields)

@@ -154,7 +154,8 @@ def test_examples_pass_all_checks():
 def test_prompts():
     for name in (*KINDS, "caption", "attributes", "judge", "seke_answers", "seke_review"):
         prompt = load_prompt(name)
-        assert prompt.name == f"{name}/1" and "JSON" in prompt.text
+        version = 2 if name == "seke_review" else 1
+        assert prompt.name == f"{name}/{version}" and "JSON" in prompt.text
     shown = load_prompt("conversation", num_examples=3, seed=1)
     assert shown.text.count("Example ") == 3 and shown.text == load_prompt("conversation", num_examples=3, seed=1).text
     assert shown.text != load_prompt("conversation", num_examples=3, seed=2).text

@@ -35,7 +35,7 @@ from lavis_emovit.generation.seke.questions import answer_text, hints
 from lavis_emovit.generation.seke.rules import contradictions
 from lavis_emovit.generation.seke.settings import LEVELS, SekeSettings
 from lavis_emovit.generation.seke.step import with_levels
-from lavis_emovit.generation.seke.votes import combine
+from lavis_emovit.generation.seke.votes import Answer, combine
 from lavis_emovit.records import EmotionRecord
 
 PRIORS = facial_priors()
@@ -52,7 +52,7 @@ def face(**values):
 class Scripted:
     """Returns the answers in turn, and the review."""
 
-    name, kind, stopped = "scripted", "model", None
+    name, kind, stopped, num_wordings = "scripted", "model", None, 3
 
     def __init__(self, answers, review=None):
         self.answers, self.review, self.questions = answers, review, []
@@ -163,12 +163,13 @@ def test_combination_calculated_by_hand():
         Levels(name, valence, 0.0, {unit: unit == 1 or (unit == 2 and name == "fear") for unit in FACIAL_UNITS})
         for name, valence in (("fear", -0.2), ("fear", -0.4), ("surprise", 0.0), ("fear", -0.6))
     ]
-    found = combine(answers, case)
+    found = combine([Answer(levels) for levels in answers], case)
     assert found.levels.expression == "fear" and found.levels.active() == (1, 2)
-    assert found.expression == pytest.approx(-(0.75 * math.log(0.75) + 0.25 * math.log(0.25)) / math.log(8))
-    assert found.levels.valence == pytest.approx(-0.3) and found.valence == pytest.approx(math.sqrt(0.2 / 3))
-    assert found.units[2] == pytest.approx(0.75 * 0.25) and found.units[1] == 0.0
-    assert combine(answers[:1], case).uncertainty("expression") is None
+    nats = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
+    assert found.total("expression") == pytest.approx(nats / math.log(8))
+    assert found.levels.valence == pytest.approx(-0.3) and found.total("valence") == pytest.approx(math.sqrt(0.2 / 3))
+    assert found.total("unit:2") == pytest.approx(nats / math.log(2)) and found.total("unit:1") == 0.0
+    assert combine([Answer(answers[0])], case).total("expression") is None
 
 
 @settings(max_examples=25, deadline=None)
@@ -188,18 +189,19 @@ def test_measures(rows):
 
 SURE = {"expression": "fear", "valence": -0.5, "arousal": 0.6, "units": [1, 2, 4, 5]}
 OTHER = {"expression": "sadness", "valence": -0.5, "arousal": 0.6, "units": [1, 4, 15]}
-KEEP = {"expression_verdict": "keep", "affect_verdict": "keep", "units_verdict": "keep", "reason": ""}
+VERDICTS = ("expression_verdict", "valence_verdict", "arousal_verdict", "units_verdict")
+KEEP = {**dict.fromkeys(VERDICTS, "keep"), "unclear_units": [], "reason": ""}
 
 
 @pytest.mark.parametrize(
     ("changes", "answers", "num_answers", "num_reviews"),
     [
-        ({}, [SURE], 3, 1),
+        ({}, [SURE], 4, 1),
         ({}, [SURE, OTHER], 8, 1),
         ({"adaptive": False, "n0": 5}, [SURE, OTHER], 5, 1),
         ({"sampling": False}, [SURE, OTHER], 1, 1),
-        ({"verification": "rules"}, [SURE], 3, 0),
-        ({"verification": "doubtful"}, [SURE], 3, 0),
+        ({"verification": "rules"}, [SURE], 4, 0),
+        ({"verification": "doubtful"}, [SURE], 4, 0),
         ({"verification": "doubtful"}, [SURE, OTHER], 8, 1),
         ({"verification": "off", "n_max": 4}, [SURE, OTHER], 4, 0),
         ({}, [{"expression": "none"}], 8, 0),
@@ -221,13 +223,20 @@ def test_reviews():
 
     changed = run({**OTHER, **KEEP, "expression_verdict": "correct", "units_verdict": "discard"})
     assert changed.levels.expression == "sadness" and changed.levels.valence == pytest.approx(-0.5)
-    assert changed.verdicts == {"expression": "corrected", "affect": "kept", "units": "discarded"}
-    assert not changed.levels.units and changed.reasons == {"units": "review"}
+    units = [f"unit:{unit}" for unit in FACIAL_UNITS]
+    verdicts = {"expression": "corrected", "valence": "kept", "arousal": "kept", **dict.fromkeys(units, "discarded")}
+    assert changed.verdicts == verdicts
+    assert not changed.levels.units and changed.reasons == dict.fromkeys(units, "review")
+    # One axis and one unit by themselves.
+    single = run({**SURE, **KEEP, "arousal": 0.1, "arousal_verdict": "correct", "unclear_units": [4]})
+    assert (single.levels.valence, single.levels.arousal) == (pytest.approx(-0.5), 0.1)
+    assert 4 not in single.levels.units and len(single.levels.units) == 16 and single.reasons == {"unit:4": "review"}
     broken = run({**SURE, **KEEP, "expression": "awe", "expression_verdict": "correct"})
     assert broken.levels.expression == "fear" and broken.review["status"] == "unreadable"
     # Known happiness, generated valence of -0.5, no readable review: the rules discard the valence.
     ruled = run({"x": 1}, emotion="happiness", label_set="ekman6")
-    assert ruled.reasons == {"affect": "rules"} and ruled.levels.valence is None and ruled.levels.units
+    assert ruled.reasons == {"valence": "rules"} and ruled.levels.valence is None and ruled.levels.units
+    assert ruled.levels.arousal == pytest.approx(0.6)
     assert {finding.rule for finding in ruled.findings} == {"region", "prototype"}
     confirmed = run({**SURE, **KEEP}, emotion="happiness", label_set="ekman6")
     assert confirmed.levels.valence == pytest.approx(-0.5)
@@ -262,22 +271,24 @@ def simulation():
 
 
 def _run(simulation, records, truth, errors, **changes):
+    # All levels are hidden, so nothing depends on tables.
     cases = [Case(item, Levels(), LEVELS) for item in records]
     annotator = simulation.SimulatedAnnotator(truth, simulation.Errors(**errors))
+    changes = {"verification": "always", "prior": False, **changes}
     outcomes = complete(cases, annotator, SekeSettings(**changes), PRIORS)
     pairs = [Pair(truth[item.case.record.id], item.levels, item.estimate) for item in outcomes]
     assert sum(item.num_calls for item in outcomes) == annotator.num_calls
     return measure(pairs, num_resamples=100), annotator.num_calls / len(cases)
 
 
-@pytest.mark.parametrize("shared", [0.0, 0.5])
+@pytest.mark.parametrize("shared", [0.0, 0.4])
 def test_verified_levels_are_closer_to_the_truth(shared, simulation):
-    records, truth = simulation.simulated_faces(200, PRIORS)
-    errors = {"shared": shared}
+    records, truth = simulation.simulated_faces(200)
+    errors = {"shared": shared, "by_prompt": 0.0}
     single, _ = _run(simulation, records, truth, errors, sampling=False, verification="off")
     votes, _ = _run(simulation, records, truth, errors, verification="off")
     verified, num_calls = _run(simulation, records, truth, errors)
-    assert 4 <= num_calls <= 9
+    assert 5 <= num_calls <= 9
     for level in LEVELS:
         assert verified[level]["low"] > single[level]["value"], level
         assert verified[level]["kept"] > 0.6
@@ -293,7 +304,7 @@ def test_verified_levels_are_closer_to_the_truth(shared, simulation):
 @pytest.mark.parametrize("verdict", [[], {}, ["keep"], 1, None, True, "Keep"])
 def test_a_verdict_of_any_type_is_unreadable_and_ends_nothing(verdict):
     answer = {"expression": "fear", "valence": -0.5, "arousal": 0.5, "units": [1, 2]}
-    review = {"expression_verdict": verdict, "affect_verdict": "keep", "units_verdict": "keep"}
+    review = {**answer, **KEEP, "expression_verdict": verdict}
     (outcome,) = complete([face()], Scripted([answer], review), SekeSettings(), PRIORS)
     assert outcome.review["status"] == "unreadable" and "expression_verdict" in outcome.review["detail"]
     assert outcome.levels.expression == "fear"

@@ -1,7 +1,8 @@
 """Simulated faces with known truth, and a simulated annotator with known errors.
 
 The annotator replaces a chat model in the benchmark and in tests. It shows whether sampling, voting and verification
-work with given error rates. It does not show the error rates of a real model.
+work with given error rates. It does not show the error rates of a real model. The faces do not follow the packaged
+tables: how levels are connected is drawn at random, so tables have to be estimated from other faces of the same seed.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from lavis_emovit.emotion.facial import FACIAL_UNITS, FacialPriors
-from lavis_emovit.generation.seke.annotators import Question, Reply
-from lavis_emovit.generation.seke.levels import Case, Levels
+from lavis_emovit.emotion.facial import FACIAL_UNITS, FacialPriors, facial_priors
+from lavis_emovit.emotion.labels_faces import EXPRESSIONS8
+from lavis_emovit.generation.seke.annotators import PriorAnnotator, Question, Reply, reviewed
+from lavis_emovit.generation.seke.levels import Levels
 from lavis_emovit.records import EmotionRecord
 from lavis_emovit.settings import Settings
 
@@ -28,10 +30,12 @@ class Errors(Settings):
         valence_bias, arousal_bias: bias of every answer.
         affect_noise: standard deviation of valence and arousal around truth plus bias, for a face of mean difficulty.
         missed, imagined: rate of active units missing from an answer, and of inactive units in an answer.
-        shared: correlation of the errors of a face. With this probability, an expression or unit is that of the face's
-            fixed answer. The same share of the variance of valence and arousal is fixed for the face.
+        shared: share of the errors that all answers about a face have in common. With this probability, an expression
+            or unit is that of the face's fixed answer; the same share of the variance of valence and arousal is fixed.
+        by_prompt: the same for answers to one form of the question (wording, order, crop, mirror).
         even: whether all faces are equally difficult; otherwise the difficulty varies from zero to twice the mean.
-        prior_gain: share of errors avoided if the question contains likely values from the tables.
+        prior_pull: with this probability, an answer adopts the likeliest value of the tables, right or wrong, if the
+            question contains them.
         unreadable: rate of answers that are not JSON.
         caught: rate of wrong levels detected by a review; it corrects the share `corrected` and discards the others.
         false_alarm: rate of correct levels discarded by a review.
@@ -43,9 +47,10 @@ class Errors(Settings):
     affect_noise: float = Field(default=0.25, ge=0.0)
     missed: float = Field(default=0.2, ge=0.0, le=1.0)
     imagined: float = Field(default=0.08, ge=0.0, le=1.0)
-    shared: float = Field(default=0.3, ge=0.0, le=1.0)
+    shared: float = Field(default=0.15, ge=0.0, le=1.0)
+    by_prompt: float = Field(default=0.3, ge=0.0, le=1.0)
     even: bool = False
-    prior_gain: float = Field(default=0.2, ge=0.0, le=1.0)
+    prior_pull: float = Field(default=0.2, ge=0.0, le=1.0)
     unreadable: float = Field(default=0.01, ge=0.0, le=1.0)
     caught: float = Field(default=0.5, ge=0.0, le=1.0)
     corrected: float = Field(default=0.6, ge=0.0, le=1.0)
@@ -64,21 +69,28 @@ class SimulatedAnnotator:
         truth: the three levels of each record id.
         errors: error rates.
         seed: seed of all random errors.
-        hinted: whether questions contain likely values from the tables.
+        priors: the tables that questions contain.
     """
 
     kind: Literal["model", "prior"] = "model"
     prompts = ""
+    num_wordings = 3
     under_way = 0
 
-    def __init__(self, truth: Mapping[str, Levels], errors: Errors | None = None, seed: int = 0, hinted: bool = True):
+    def __init__(
+        self,
+        truth: Mapping[str, Levels],
+        errors: Errors | None = None,
+        seed: int = 0,
+        priors: FacialPriors | None = None,
+    ):
         self.name = "simulated"
         self.stopped: str | None = None
         self.num_calls = 0
         self._truth = truth
         self._errors = errors or Errors()
         self._seed = seed
-        self._hinted = hinted
+        self._tables = PriorAnnotator(priors or facial_priors())
 
     def ask(self, label: str, questions: Sequence[Question]) -> list[Reply | None]:
         """See `Annotator`."""
@@ -90,105 +102,122 @@ class SimulatedAnnotator:
 
     def _answer(self, question: Question) -> Reply:
         case, errors, truth = question.case, self._errors, self._truth[question.case.record.id]
-        name = case.record.id
+        name, view = case.record.id, question.view
         sample = self._rng("answer", name, question.sample)
         if sample.random() < errors.unreadable:
             return Reply("I am not sure what to say about this face.")
-        rate = 1.0 - errors.prior_gain if self._hinted else 1.0
         face = self._rng("face", name)
-        difficulty = 2.0 * face.random()  # mean 1 over faces
-        if errors.even:
-            difficulty = 1.0
+        difficulty = 1.0 if errors.even else 2.0 * face.random()  # mean 1 over faces
+        prompt = self._rng("prompt", name, view.wording, view.order, view.is_cropped, view.is_mirrored)
+        draws = _Draws(errors, difficulty, face, prompt, sample)
+        # All items are drawn in every case, so that the errors of an item do not depend on what else is missing.
         levels = Levels(
-            self._expression(truth, case, min(0.9, errors.expression * rate * difficulty), face, sample),
-            *self._point(truth, rate, difficulty, face, sample),
-            {unit: self._unit(truth.units[unit], rate, difficulty, face, sample) for unit in FACIAL_UNITS},
+            draws.expression(truth.expression),
+            draws.number(truth.valence, errors.valence_bias),
+            draws.number(truth.arousal, errors.arousal_bias),
+            {unit: draws.unit(truth.units.get(unit, False)) for unit in FACIAL_UNITS},
         )
-        units = {unit: levels.units[unit] for unit in case.units}
-        levels = Levels(levels.expression, levels.valence, levels.arousal, units)
-        return Reply(json.dumps(levels.only(case.wanted).plain()))
-
-    def _expression(self, truth: Levels, case: Case, rate: float, face: random.Random, sample: random.Random) -> str:
-        assert truth.expression is not None
-        wrong = sorted(set(case.classes) - {truth.expression})
-        # Draw both in every case, so that the fixed answer of the face does not depend on the sample.
-        of_face = face.choice(wrong) if face.random() < rate else truth.expression
-        of_sample = sample.choice(wrong) if sample.random() < rate else truth.expression
-        return of_face if sample.random() < self._errors.shared else of_sample
-
-    def _point(
-        self, truth: Levels, rate: float, difficulty: float, face: random.Random, sample: random.Random
-    ) -> tuple[float, float]:
-        errors, values = self._errors, []
-        for value, bias in ((truth.valence, errors.valence_bias), (truth.arousal, errors.arousal_bias)):
-            assert value is not None
-            noise = errors.shared**0.5 * face.gauss(0, 1) + (1 - errors.shared) ** 0.5 * sample.gauss(0, 1)
-            answered = value + rate * (bias + difficulty * errors.affect_noise * noise)
-            values.append(round(min(1.0, max(-1.0, answered)), 3))
-        return values[0], values[1]
-
-    def _unit(self, active: bool, rate: float, difficulty: float, face: random.Random, sample: random.Random) -> bool:
-        wrong = min(0.9, (self._errors.missed if active else self._errors.imagined) * rate * difficulty)
-        of_face, of_sample = face.random() < wrong, sample.random() < wrong
-        return active != (of_face if sample.random() < self._errors.shared else of_sample)
+        guess = self._tables.guess(case) if view.is_hinted else None
+        values = {
+            item: guess.get(item)
+            if guess is not None and self._rng("pull", name, question.sample, item).random() < errors.prior_pull
+            else levels.get(item)
+            for item in case.items
+        }
+        if values.get("expression", case.classes[0]) not in case.classes:
+            values["expression"] = sample.choice(case.classes)
+        return Reply(json.dumps(Levels.of(values).plain()))
 
     def _review(self, question: Question) -> Reply:
         assert question.proposal is not None
         errors, truth = self._errors, self._truth[question.case.record.id]
         rng = self._rng("review", question.case.record.id)
         verdicts: dict[str, str] = {}
-        correct = []
-        for level in question.case.wanted:
-            if is_right(question.proposal, truth, level):
+        correct: list[str] = []
+        for name in reviewed(question.case):
+            if is_right(question.proposal, truth, name):
                 verdict = "discard" if rng.random() < errors.false_alarm else "keep"
             elif rng.random() < errors.caught:
                 verdict = "correct" if rng.random() < errors.corrected else "discard"
             else:
                 verdict = "keep"
-            verdicts[f"{level}_verdict"] = verdict
-            correct += [level] if verdict == "correct" else []
-        units = {unit: truth.units[unit] for unit in question.case.units}
-        right = Levels(truth.expression, truth.valence, truth.arousal, units).only(correct)
-        values = right.over(question.proposal).only(question.case.wanted).plain()
-        return Reply(json.dumps({**values, **verdicts, "reason": "simulated"}))
+            verdicts[f"{name}_verdict"] = verdict
+            correct += [name] if verdict == "correct" else []
+        values = {
+            item: (truth if item.replace("unit:", "units:").partition(":")[0] in correct else question.proposal).get(
+                item
+            )
+            for item in question.case.items
+        }
+        values = {item: value for item, value in values.items() if value is not None}
+        return Reply(json.dumps({"units": [], **Levels.of(values).plain(), **verdicts, "reason": "simulated"}))
 
 
-def is_right(levels: Levels, truth: Levels, level: str) -> bool:
-    """Whether a review should accept a level."""
-    if level == "expression":
-        return levels.expression == truth.expression
-    if level == "affect":
-        pairs = ((levels.valence, truth.valence), (levels.arousal, truth.arousal))
-        return all(
-            one is not None and other is not None and abs(one - other) <= AFFECT_TOLERANCE for one, other in pairs
-        )
-    return sum(active != truth.units[unit] for unit, active in levels.units.items()) <= UNITS_TOLERANCE
+class _Draws:
+    """Draws answers with errors. Random numbers of all three kinds are used up whichever of them counts."""
+
+    def __init__(
+        self, errors: Errors, difficulty: float, face: random.Random, prompt: random.Random, sample: random.Random
+    ):
+        self._errors, self._difficulty, self._sources = errors, difficulty, (face, prompt, sample)
+
+    def expression(self, truth: str | None) -> str:
+        rate = min(0.9, self._errors.expression * self._difficulty)
+        wrong = [name for name in EXPRESSIONS8.labels if name != truth]
+        drawn = [rng.choice(wrong) if rng.random() < rate or truth is None else truth for rng in self._sources]
+        return drawn[self._which()]
+
+    def unit(self, active: bool) -> bool:
+        rate = min(0.9, (self._errors.missed if active else self._errors.imagined) * self._difficulty)
+        drawn = [rng.random() < rate for rng in self._sources]
+        return active != drawn[self._which()]
+
+    def number(self, truth: float | None, bias: float) -> float:
+        errors = self._errors
+        shares = (errors.shared, errors.by_prompt, max(0.0, 1.0 - errors.shared - errors.by_prompt))
+        noise = sum(share**0.5 * rng.gauss(0, 1) for share, rng in zip(shares, self._sources))
+        value = (truth or 0.0) + bias + self._difficulty * errors.affect_noise * noise
+        return round(min(1.0, max(-1.0, value)), 3)
+
+    def _which(self) -> int:
+        place = self._sources[-1].random()
+        return 0 if place < self._errors.shared else 1 if place < self._errors.shared + self._errors.by_prompt else 2
 
 
-def simulated_faces(count: int, priors: FacialPriors, seed: int = 0) -> tuple[list[EmotionRecord], dict[str, Levels]]:
-    """Faces without images whose levels roughly follow the tables.
+def is_right(levels: Levels, truth: Levels, name: str) -> bool:
+    """Whether a review should accept what it decides on."""
+    if name == "units":
+        return sum(active != truth.units.get(unit) for unit, active in levels.units.items()) <= UNITS_TOLERANCE
+    one, other = levels.get(name), truth.get(name)
+    return bool(one == other if name == "expression" else abs(one - other) <= AFFECT_TOLERANCE)
 
-    Classes are balanced. 90 % of the valence-arousal points are in the region of their expression, the others are
-    uniform. A unit of the chosen prototype is active with probability 0.75, any other unit with 0.05.
+
+def simulated_faces(count: int, seed: int = 0, *, part: str = "test") -> tuple[list[EmotionRecord], dict[str, Levels]]:
+    """Labelled faces without images. Faces of the same seed share the connections of their levels, in every `part`.
+
+    The connections are drawn at random: three to five units that are active with a probability of 0.75 in an expression
+    (any other unit: 0.05), and the mean of its valence and arousal (standard deviation 0.2). Classes are balanced.
 
     Returns:
-        records without labels, and the truth by record id.
+        labelled records, and their levels by record id.
     """
-    rng = random.Random(f"faces/{seed}")
+    world, rng = random.Random(f"world/{seed}"), random.Random(f"faces/{seed}/{part}")
+    names = sorted(EXPRESSIONS8.labels)
+    usual = {name: set(world.sample(FACIAL_UNITS, world.randint(3, 5))) for name in names}
+    centers = {name: (world.uniform(-0.8, 0.8), world.uniform(-0.8, 0.8)) for name in names}
     records: list[EmotionRecord] = []
     truth: dict[str, Levels] = {}
-    names = sorted(priors.expressions)
     for number in range(count):
         name = names[number % len(names)]
-        region = priors.region(name)
-        anywhere = rng.random() < 0.1
-        valence, arousal = (
-            round(rng.uniform(-1, 1) if anywhere else rng.uniform(low, high), 3)
-            for low, high in (region.valence, region.arousal)
-        )
-        prototype = rng.choice(priors.expressions[name].prototypes).units
-        units = {unit: rng.random() < (0.75 if unit in prototype else 0.05) for unit in FACIAL_UNITS}
-        identity = f"simulated/{number:05d}"
+        valence, arousal = (round(min(1.0, max(-1.0, rng.gauss(mean, 0.2))), 3) for mean in centers[name])
+        units = {unit: rng.random() < (0.75 if unit in usual[name] else 0.05) for unit in FACIAL_UNITS}
+        identity = f"simulated/{part}/{number:05d}"
         truth[identity] = Levels(name, valence, arousal, units)
-        records.append(EmotionRecord(id=identity, image="none.jpg", split="train", source="simulated"))
+        records.append(
+            EmotionRecord(
+                id=identity, image="none.jpg", split="train", source="simulated", emotion=name,
+                label_set=EXPRESSIONS8.name, valence=valence, arousal=arousal,
+                action_units={unit: 3.0 * active for unit, active in units.items()},
+            )
+        )  # fmt: skip
     return records, truth

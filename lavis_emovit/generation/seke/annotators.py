@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -16,17 +16,20 @@ from lavis_emovit.emotion.facial_knowledge import infer
 from lavis_emovit.errors import UserError
 from lavis_emovit.generation.job import ChatWriter, Job, Requests
 from lavis_emovit.generation.prompts import load_prompt
-from lavis_emovit.generation.seke.levels import Case, Levels, evidence_of, schema_of
+from lavis_emovit.generation.seke.levels import Case, Levels, evidence_of, level_of, schema_of
 from lavis_emovit.generation.seke.settings import SekeSettings
+from lavis_emovit.generation.seke.views import View, shown
 
 _OUTPUT_TOKENS = 60
+_WORDINGS = ["answers", "answers_b", "answers_c"]  # prompts `seke_<name>`
 
 
 @dataclass(frozen=True)
 class Question:
-    case: Case
+    case: Case  # with its options in the order of the view
     text: str  # known levels, likely values from the tables, missing levels
     sample: int = 0  # number of the answer, from 0
+    view: View = field(default_factory=View)
     proposal: Levels | None = None  # levels to review. None requests an answer.
 
 
@@ -43,6 +46,7 @@ class Annotator(Protocol):
     name: str  # name in the trail
     kind: Literal["model", "prior"]
     prompts: str  # names and hashes of the prompts, if any
+    num_wordings: int  # of the question
     stopped: str | None  # why it no longer answers (a budget, a fault), or None
     under_way: int
     faults: dict[str, str]  # class of fault of a request -> the last reason
@@ -54,9 +58,17 @@ class Annotator(Protocol):
 def review_schema(case: Case) -> dict[str, Any]:
     schema = schema_of(case)
     verdict = {"type": "string", "enum": ["keep", "correct", "discard"]}
-    properties = {f"{level}_verdict": verdict for level in case.wanted}
-    properties |= {**schema["properties"], "reason": {"type": "string"}}
+    properties = {f"{name}_verdict": verdict for name in reviewed(case)}
+    properties |= schema["properties"]
+    if "units" in case.wanted:
+        properties["unclear_units"] = schema["properties"]["units"]
+    properties["reason"] = {"type": "string"}
     return {**schema, "properties": properties, "required": list(properties)}
+
+
+def reviewed(case: Case) -> list[str]:
+    """What a review decides on: `expression`, `valence`, `arousal`, and `units` together."""
+    return list(dict.fromkeys("units" if level_of(item) == "units" else item for item in case.items))
 
 
 class ChatAnnotator:
@@ -77,25 +89,29 @@ class ChatAnnotator:
         self.faults: dict[str, str] = {}
         self._has_replied = False
         self._job = job
-        self._answers = self._writer(job.chat, "answers", settings)
+        names = ["answers"] if "answers" in settings.prompt_files else _WORDINGS
+        self._answers = [self._writer(job.chat, name, settings) for name in names]
+        self.num_wordings = len(self._answers)
         review = job.chat if job.chat.temperature is None else job.chat.model_copy(update={"temperature": 0.0})
         self._review = self._writer(review, "review", settings)
-        self.prompts = f"{self._answers.prompt.identity}, {self._review.prompt.identity}"
+        self.prompts = ", ".join(writer.prompt.identity for writer in (*self._answers, self._review))
 
-    def _writer(self, chat: ChatSettings, name: Literal["answers", "review"], settings: SekeSettings) -> ChatWriter:
-        custom = settings.prompt_files.get(name)
+    def _writer(self, chat: ChatSettings, name: str, settings: SekeSettings) -> ChatWriter:
+        custom = settings.prompt_files.get(name)  # type: ignore[call-overload]
         prompt = load_prompt(f"seke_{name}", file=Path(custom) if custom else None)
         return ChatWriter(chat, prompt, f"seke_{name}", None, self._job.image_root, ())
 
     def ask(self, label: str, questions: Sequence[Question]) -> list[Reply | None]:
         """All questions must be reviews, or none. Replies are matched by record and sample, so none may repeat."""
         is_review = any(question.proposal is not None for question in questions)
-        writer, schema = (self._review, review_schema) if is_review else (self._answers, schema_of)
+        schema = review_schema if is_review else schema_of
         replies: dict[tuple[str, int], Reply] = {}
 
         def request(question: Question) -> ChatRequest:
-            writer_of_case = replace(writer, schema=schema(question.case))
-            return writer_of_case.request(question.case.record, sample=question.sample, more=question.text)
+            writer = self._review if is_review else self._answers[question.view.wording]
+            writer = replace(writer, schema=schema(question.case))
+            made = writer.request(question.case.record, sample=question.sample, more=question.text)
+            return shown(made, question.view)
 
         def on_row(row: dict[str, Any], progress: RunProgress) -> None:
             status = row["status"]
@@ -104,6 +120,7 @@ class ChatAnnotator:
             replies[key] = Reply(text, status if status != "ok" or text else "empty", row["request"])
 
         requests = Requests(lambda: questions, len(questions), request)
+        writer = self._review if is_review else self._answers[0]  # for the endpoint
         progress = self._job.send(label, writer, requests, output_tokens=_OUTPUT_TOKENS, on_row=on_row)
         self._has_replied |= progress.done > 0
         self.stopped = progress.stopped or (None if self._has_replied else progress.nothing_answered())
@@ -119,6 +136,7 @@ class PriorAnnotator:
 
     kind: Literal["model", "prior"] = "prior"
     prompts = ""
+    num_wordings = 1
     under_way = 0
 
     def __init__(self, priors: FacialPriors):

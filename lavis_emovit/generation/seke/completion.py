@@ -2,37 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any
 
 from lavis_emovit.chat.json_text import find_json
 from lavis_emovit.emotion.facial import FacialPriors
-from lavis_emovit.generation.seke.annotators import Annotator, Question, Reply
-from lavis_emovit.generation.seke.levels import Case, Levels, read_answer, read_levels
+from lavis_emovit.generation.seke.annotators import Annotator, Question, Reply, reviewed
+from lavis_emovit.generation.seke.levels import Case, Levels, level_of, read_answer, read_levels
 from lavis_emovit.generation.seke.questions import answer_text, review_text
 from lavis_emovit.generation.seke.rules import Finding, contradictions
-from lavis_emovit.generation.seke.settings import LevelName, SekeSettings
-from lavis_emovit.generation.seke.votes import Estimate, combine
+from lavis_emovit.generation.seke.settings import SekeSettings
+from lavis_emovit.generation.seke.views import View, in_order, plan_views
+from lavis_emovit.generation.seke.votes import Answer, Estimate, combine
 
 _VERDICTS = {"keep": "kept", "correct": "corrected", "discard": "discarded"}
 
 
 @dataclass
 class Outcome:
-    """Result for one face, with all intermediate results."""
+    """Result for one face, with all intermediate results; items are those of `Case.items`."""
 
     case: Case
-    answers: list[Levels] = field(default_factory=list)
+    views: list[View]
+    answers: list[Answer] = field(default_factory=list)
     attempts: list[dict[str, Any]] = field(default_factory=list)  # every answer, readable or not
     estimate: Estimate | None = None  # combination of the answers; None without any
     findings: list[Finding] = field(default_factory=list)  # contradictions before the review
     review: dict[str, Any] = field(default_factory=dict)  # content of the review; empty without one
     levels: Levels = field(default_factory=Levels)  # the kept levels
-    # Missing level -> `kept`, `corrected` or `discarded`; empty without an estimate.
-    verdicts: dict[LevelName, str] = field(default_factory=dict)
-    reasons: dict[LevelName, str] = field(default_factory=dict)  # why discarded: `uncertain`, `rules`, `review`
+    # Missing item -> `kept`, `corrected` or `discarded`; empty without an estimate.
+    verdicts: dict[str, str] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)  # item -> why discarded: `uncertain`, `rules`, `review`
     num_calls: int = 0  # number of answers and reviews
     is_complete: bool = True  # False if the run stopped before the face was finished; the next run resumes it
 
@@ -41,57 +43,69 @@ class Outcome:
         """Why there is no estimate: the status of the last attempt."""
         return None if self.estimate else (self.attempts[-1]["status"] if self.attempts else "not_asked")
 
+    def open_items(self, settings: SekeSettings) -> Collection[str]:
+        """Items that need another answer: fewer than two answers, or too uncertain."""
+        if len(self.answers) < 2:
+            return self.case.items
+        return combine(self.answers, self.case).above(settings.enough)
+
 
 def complete(
     cases: Sequence[Case], annotator: Annotator, settings: SekeSettings, priors: FacialPriors, *, label: str = "faces"
 ) -> list[Outcome]:
     """Complete the missing levels of faces, each record once; returns one outcome per case, in order."""
-    outcomes = [Outcome(case) for case in cases]
+    outcomes = [Outcome(case, plan_views(case, settings, priors, annotator.num_wordings)) for case in cases]
 
-    def ask(some: list[Outcome], samples: range, title: str) -> None:
-        texts = {id(outcome): answer_text(outcome.case, priors, hinted=settings.prior) for outcome in some}
-        items = [(outcome, sample) for sample in samples for outcome in some]
-        questions = [Question(outcome.case, texts[id(outcome)], sample) for outcome, sample in items]
-        for (outcome, sample), reply in zip(items, annotator.ask(title, questions)):
-            _add_answer(outcome, sample, reply)
+    def ask(asked: Sequence[tuple[Outcome, Case, int]], title: str) -> None:
+        questions = [question(outcome.views, case, sample, priors) for outcome, case, sample in asked]
+        for (outcome, case, sample), reply in zip(asked, annotator.ask(title, questions)):
+            _add_answer(outcome, case, sample, reply)
 
     # The tables always give the same answer.
     first, most = (settings.num_first, settings.num_most) if annotator.kind == "model" else (1, 1)
-    ask(outcomes, range(first), label)
+    ask([(outcome, outcome.case, sample) for sample in range(first) for outcome in outcomes], label)
     for sample in range(first, most):
-        open_outcomes = [outcome for outcome in outcomes if outcome.is_complete and _needs_more(outcome, settings)]
-        if annotator.stopped or not open_outcomes:
+        asked = [
+            (outcome, outcome.case.narrowed(items), sample)
+            for outcome in outcomes
+            if outcome.is_complete and (items := outcome.open_items(settings))
+        ]
+        if annotator.stopped or not asked:
             break
-        ask(open_outcomes, range(sample, sample + 1), f"{label}, answer {sample + 1}")
+        ask(asked, f"{label}, answer {sample + 1}")
     for outcome in outcomes:
         if outcome.is_complete and outcome.answers:
             outcome.estimate = combine(outcome.answers, outcome.case)
             outcome.levels = outcome.estimate.levels
-            outcome.verdicts = dict.fromkeys(outcome.case.wanted, "kept")
+            outcome.verdicts = dict.fromkeys(outcome.case.items, "kept")
     if settings.verification != "off":
         _verify([outcome for outcome in outcomes if outcome.estimate], annotator, settings, priors, label)
     return outcomes
 
 
-def _add_answer(outcome: Outcome, sample: int, reply: Reply | None) -> None:
+def question(views: Sequence[View], case: Case, sample: int, priors: FacialPriors) -> Question:
+    """The question for answer number `sample`, in the form of its view."""
+    view = views[sample % len(views)]
+    ordered = in_order(case, view)
+    return Question(ordered, answer_text(ordered, priors, hinted=view.is_hinted), sample, view)
+
+
+def _add_answer(outcome: Outcome, case: Case, sample: int, reply: Reply | None) -> None:
     if reply is None:
         outcome.is_complete = False
         return
     outcome.num_calls += 1
-    attempt: dict[str, Any] = {"sample": sample, "status": reply.status}
+    view = outcome.views[sample % len(outcome.views)]
+    attempt: dict[str, Any] = {"sample": sample, "view": view.number, "status": reply.status}
     attempt |= {"request": reply.request} if reply.request is not None else {}
     if reply.text is not None:
-        answer = read_answer(reply.text, outcome.case)
-        if isinstance(answer, str):
-            attempt |= {"status": "unreadable", "detail": answer}
+        levels = read_answer(reply.text, case)
+        if isinstance(levels, str):
+            attempt |= {"status": "unreadable", "detail": levels}
         else:
-            attempt["levels"] = answer.plain()
-            outcome.answers.append(answer)
+            attempt["levels"] = levels.plain()
+            outcome.answers.append(Answer(levels, view.number, view.is_hinted))
     outcome.attempts.append(attempt)
-
-
-def _needs_more(outcome: Outcome, settings: SekeSettings) -> bool:
-    return len(outcome.answers) < 2 or bool(combine(outcome.answers, outcome.case).above(settings.enough))
 
 
 def _verify(
@@ -123,41 +137,45 @@ def _apply_review(outcome: Outcome, reply: Reply | None) -> None:
     outcome.review = {"status": reply.status, **({"request": reply.request} if reply.request else {})}
     if reply.text is None:
         return
-    value = find_json(reply.text)
+    case, value = outcome.case, find_json(reply.text)
     if not isinstance(value, dict):
         outcome.review |= {"status": "unreadable", "detail": "not one JSON object"}
         return
-    decisions = {level: value.get(f"{level}_verdict") for level in outcome.case.wanted}
-    unknown = [
-        f"{level}_verdict {given!r}"
-        for level, given in decisions.items()
+    decisions = {name: value.get(f"{name}_verdict") for name in reviewed(case)}
+    problems = [
+        f"{name}_verdict {given!r}"
+        for name, given in decisions.items()
         if not isinstance(given, str) or given not in _VERDICTS
     ]
-    to_correct: list[LevelName] = [level for level, given in decisions.items() if given == "correct"]
-    corrected: Levels | str = read_levels(value, outcome.case, to_correct)
-    if unknown or isinstance(corrected, str):
-        outcome.review |= {"status": "unreadable", "detail": ", ".join(unknown) or str(corrected)}
+    by_item = {item: decisions["units" if level_of(item) == "units" else item] for item in case.items}
+    unclear = value.get("unclear_units", [])
+    if not isinstance(unclear, list) or any(type(unit) is not int or unit not in case.units for unit in unclear):
+        problems.append(f"unclear_units {unclear!r}")
+    else:
+        by_item |= {f"unit:{unit}": "discard" for unit in unclear if "units" in case.wanted}
+    corrected = read_levels(value, case.narrowed([item for item, given in by_item.items() if given == "correct"]))
+    if problems or isinstance(corrected, str):
+        outcome.review |= {"status": "unreadable", "detail": ", ".join(problems) or str(corrected)}
         return
     outcome.review |= {"verdicts": decisions, "reason": str(value.get("reason", ""))[:300]}
     outcome.levels = corrected.over(outcome.levels)
-    for level, given in decisions.items():
-        outcome.verdicts[level] = _VERDICTS[str(given)]
+    for item, given in by_item.items():
+        outcome.verdicts[item] = _VERDICTS[str(given)]
         if given == "discard":
-            outcome.reasons[level] = "review"
+            outcome.reasons[item] = "review"
 
 
 def _discard(outcome: Outcome, settings: SekeSettings) -> None:
-    """Discard levels that the review rejected, that are too uncertain, or that contradict others without a review."""
+    """Discard items that the review rejected, that are too uncertain, or that contradict others without a review."""
     assert outcome.estimate is not None
-    for level in outcome.estimate.above(settings.too_much):
-        if outcome.verdicts[level] == "kept":
-            outcome.reasons[level] = "uncertain"
+    for item in outcome.estimate.above(settings.too_much):
+        if outcome.verdicts[item] == "kept":
+            outcome.reasons[item] = "uncertain"
     if "verdicts" not in outcome.review:
         for finding in outcome.findings:
-            # Units vary too much to discard a level without a review.
+            # Units vary too much to discard an item without a review.
             if finding.rule == "region":
-                outcome.reasons |= dict.fromkeys(finding.levels, "rules")
-    for level in outcome.reasons:
-        outcome.verdicts[level] = "discarded"
-    kept: list[LevelName] = [level for level in outcome.case.wanted if outcome.verdicts[level] != "discarded"]
-    outcome.levels = outcome.levels.only(kept)
+                outcome.reasons |= dict.fromkeys(finding.items, "rules")
+    for item in outcome.reasons:
+        outcome.verdicts[item] = "discarded"
+    outcome.levels = outcome.levels.without(outcome.reasons)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,8 +18,17 @@ from lavis_emovit.generation.reading import object_schema
 from lavis_emovit.generation.seke.settings import LEVELS, LevelName
 from lavis_emovit.records import EmotionRecord
 
+EXPRESSION = "expression"
+AXES = ("valence", "arousal")
 PERSON = "person"
 MARK = "seke_"  # prefix of the keys of `extra` that record the source of a level
+
+
+def level_of(item: str) -> LevelName:
+    """The level of an item: `expression`, `valence`, `arousal` or `unit:<number>`."""
+    if item == EXPRESSION:
+        return "expression"
+    return "affect" if item in AXES else "units"
 
 
 @dataclass(frozen=True)
@@ -32,8 +41,24 @@ class Levels:
     arousal: float | None = None
     units: Mapping[int, bool] = field(default_factory=dict)  # action unit -> active or not
 
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Levels:
+        """From values by item."""
+        units = {int(item.removeprefix("unit:")): value for item, value in values.items() if level_of(item) == "units"}
+        return cls(units=units, **{item: value for item, value in values.items() if level_of(item) != "units"})
+
+    def get(self, item: str) -> Any:
+        """Value of an item, or None."""
+        if level_of(item) == "units":
+            return self.units.get(int(item.removeprefix("unit:")))
+        return getattr(self, item)
+
     def active(self) -> tuple[int, ...]:
         return tuple(sorted(unit for unit, is_active in self.units.items() if is_active))
+
+    def has_any(self, level: LevelName) -> bool:
+        """Whether a level has a value, or one of its axes."""
+        return self.has(level) or (level == "affect" and (self.valence is not None or self.arousal is not None))
 
     def over(self, other: Levels) -> Levels:
         values = {name: value for name, value in vars(self).items() if value is not None}
@@ -44,6 +69,11 @@ class Levels:
         if level == "expression":
             return self.expression is not None
         return bool(self.units) if level == "units" else self.valence is not None and self.arousal is not None
+
+    def without(self, items: Collection[str]) -> Levels:
+        """The levels without some items."""
+        names = [f"unit:{unit}" for unit in self.units] + [EXPRESSION, *AXES]
+        return Levels.of({name: value for name in names if name not in items and (value := self.get(name)) is not None})
 
     def only(self, levels: tuple[LevelName, ...] | list[LevelName]) -> Levels:
         point = (self.valence, self.arousal) if "affect" in levels else (None, None)
@@ -65,6 +95,22 @@ class Case:
     wanted: tuple[LevelName, ...]  # the missing levels
     classes: tuple[str, ...] = EXPRESSIONS8.labels  # expressions to choose from
     units: tuple[int, ...] = FACIAL_UNITS  # action units to decide on, those that people did not code
+    axes: tuple[str, ...] = AXES  # of valence and arousal, those that people did not label
+
+    @property
+    def items(self) -> tuple[str, ...]:
+        """What is missing: `expression`, `valence`, `arousal`, `unit:<number>`."""
+        expression = (EXPRESSION,) if "expression" in self.wanted else ()
+        axes = self.axes if "affect" in self.wanted else ()
+        units = tuple(f"unit:{unit}" for unit in self.units) if "units" in self.wanted else ()
+        return (*expression, *axes, *units)
+
+    def narrowed(self, items: Collection[str]) -> Case:
+        """The case with only these of its items missing. Values of the others are not known to it."""
+        kept = [item for item in self.items if item in items]
+        wanted = tuple(level for level in LEVELS if any(level_of(item) == level for item in kept))
+        units = tuple(unit for unit in self.units if f"unit:{unit}" in kept)
+        return replace(self, wanted=wanted, units=units, axes=tuple(axis for axis in AXES if axis in kept))
 
 
 def without_generated(record: EmotionRecord) -> EmotionRecord:
@@ -110,7 +156,8 @@ def case_of(record: EmotionRecord, *, active_from: float, hide: LevelName | None
     if not wanted:
         return None
     classes = _choices(record) if "expression" in wanted else _classes(record)
-    return Case(record, known, wanted, classes, open_units)
+    axes = tuple(axis for axis in AXES if getattr(known, axis) is None)
+    return Case(record, known, wanted, classes, open_units, axes)
 
 
 def evidence_of(case: Case, priors: FacialPriors) -> Evidence:
@@ -124,12 +171,7 @@ def evidence_of(case: Case, priors: FacialPriors) -> Evidence:
 
 def sources_of(record: EmotionRecord, known: Levels) -> dict[LevelName, str]:
     """Level with a known value -> who gave it: `person`, or the program that its import named."""
-    has_value = {
-        "expression": known.expression is not None,
-        "affect": known.valence is not None or known.arousal is not None,
-        "units": bool(known.units),
-    }
-    return {level: str(record.extra.get(f"{level}_by", PERSON)) for level in LEVELS if has_value[level]}
+    return {level: str(record.extra.get(f"{level}_by", PERSON)) for level in LEVELS if known.has_any(level)}
 
 
 def known_levels(record: EmotionRecord, active_from: float) -> Levels:
@@ -203,7 +245,7 @@ def schema_of(case: Case) -> dict[str, Any]:
     if "expression" in case.wanted:
         properties["expression"] = {"type": "string", "enum": list(case.classes)}
     if "affect" in case.wanted:
-        properties |= {name: {"type": "number", "minimum": -1, "maximum": 1} for name in ("valence", "arousal")}
+        properties |= {name: {"type": "number", "minimum": -1, "maximum": 1} for name in case.axes}
     if "units" in case.wanted:
         properties["units"] = {"type": "array", "items": {"type": "integer", "enum": list(case.units)}}
     return object_schema(**properties)
@@ -216,34 +258,33 @@ def read_answer(text: str, case: Case) -> Levels | str:
     the case.
     """
     value = find_json(text)
-    return read_levels(value, case, case.wanted) if isinstance(value, dict) else "not one JSON object"
+    return read_levels(value, case) if isinstance(value, dict) else "not one JSON object"
 
 
-def read_levels(value: Mapping[str, Any], case: Case, wanted: tuple[LevelName, ...] | list[LevelName]) -> Levels | str:
-    """The levels `wanted` of a JSON object, or a text that describes the problem."""
+def read_levels(value: Mapping[str, Any], case: Case) -> Levels | str:
+    """The missing levels of a case in a JSON object, or a text that describes the problem."""
     expression: str | None = None
-    point: list[float] = []
+    point: dict[str, float] = {}
     units: dict[int, bool] = {}
-    if "expression" in wanted:
+    if "expression" in case.wanted:
         given = value.get("expression")
         expression = label_in(EXPRESSIONS8.name, given) if isinstance(given, str) else None
         if expression not in case.classes:
             return f"expression {given!r} is none of {', '.join(case.classes)}"
-    if "affect" in wanted:
-        for name in ("valence", "arousal"):
+    if "affect" in case.wanted:
+        for name in case.axes:
             number = value.get(name)
             # Booleans are integers to Python.
             if isinstance(number, bool) or not isinstance(number, (int, float)) or not math.isfinite(number):
                 return f"{name} {number!r} is no number"
             if not -1.0 <= number <= 1.0:
                 return f"{name} {number!r} is not within -1 and 1"
-            point.append(float(number))
-    if "units" in wanted:
+            point[name] = float(number)
+    if "units" in case.wanted:
         listed = value.get("units")
         if not isinstance(listed, list) or any(isinstance(item, bool) or not isinstance(item, int) for item in listed):
             return f"units {listed!r} is no list of whole numbers"
         if len(set(listed)) != len(listed) or set(listed) - set(case.units):
             return f"units {listed} are not different ones out of {list(case.units)}"
         units = {unit: unit in listed for unit in case.units}
-    valence, arousal = point or (None, None)
-    return Levels(expression, valence, arousal, units)
+    return Levels(expression, point.get("valence"), point.get("arousal"), units)

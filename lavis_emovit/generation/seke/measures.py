@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lavis_emovit.generation.seke.levels import Levels
+from lavis_emovit.emotion.facial import FACIAL_UNITS
+from lavis_emovit.generation.seke.levels import AXES, Levels, level_of
 from lavis_emovit.generation.seke.settings import LEVELS, LevelName
 from lavis_emovit.generation.seke.votes import Estimate
 
@@ -81,28 +82,25 @@ def auroc(scores: Sequence[float], is_error: Sequence[bool]) -> float | None:
     return float(roc_auc_score(is_error, scores))
 
 
-def rank_errors(pairs: Sequence[Pair]) -> dict[LevelName, float | None]:
+def rank_errors(pairs: Sequence[Pair], part: str = "total") -> dict[LevelName, float | None]:
     """AUROC of the stated uncertainty against the errors before verification, by level.
 
     Expression: a wrong label. Affect: a difference above `AFFECT_ERROR`, counted per axis. Units: a wrong unit, counted
-    per unit.
+    per unit. `part` is `total`, `within` or `between` of `Spread`.
     """
-    found: dict[LevelName, list[tuple[float | None, bool]]] = {level: [] for level in LEVELS}
+    found: dict[LevelName, list[tuple[float, bool]]] = {level: [] for level in LEVELS}
     for pair in pairs:
-        if pair.estimate is None:
-            continue
-        before, truth = pair.estimate.levels, pair.truth
-        if truth.expression is not None and before.expression is not None:
-            found["expression"].append((pair.estimate.expression, before.expression != truth.expression))
-        for axis in ("valence", "arousal"):
-            one, other = getattr(before, axis), getattr(truth, axis)
-            if one is not None and other is not None:
-                found["affect"].append((getattr(pair.estimate, axis), abs(one - other) > AFFECT_ERROR))
-        for unit, active in before.units.items():
-            if unit in truth.units:
-                found["units"].append((pair.estimate.units.get(unit), active != truth.units[unit]))
-    stated = {level: [(score, bad) for score, bad in rows if score is not None] for level, rows in found.items()}
-    return {level: auroc([score for score, _ in rows], [bad for _, bad in rows]) for level, rows in stated.items()}
+        for item, spread in (pair.estimate.spreads if pair.estimate else {}).items():
+            assert pair.estimate is not None
+            score, truth = getattr(spread, part), pair.truth.get(item)
+            if score is not None and truth is not None:
+                found[level_of(item)].append((score, is_error(item, pair.estimate.levels.get(item), truth)))
+    return {level: auroc([score for score, _ in rows], [bad for _, bad in rows]) for level, rows in found.items()}
+
+
+def is_error(item: str, stated: Any, truth: Any) -> bool:
+    """Whether a value is wrong; a valence or arousal by more than `AFFECT_ERROR`."""
+    return bool(abs(stated - truth) > AFFECT_ERROR if item in AXES else stated != truth)
 
 
 def measure(
@@ -110,10 +108,11 @@ def measure(
 ) -> dict[str, dict[str, Any]]:
     """All measures, with 95 % bootstrap intervals over faces.
 
-    By level: name of the measure, `value`, `low`, `high`, `kept` (share of the faces that have the level), `auroc`.
+    By level: name of the measure, `value`, `low`, `high`, `kept` (share of the faces that have the level; of units, of
+    all labelled units), and AUROC of the stated uncertainty: `auroc` (total), `auroc_within` and `auroc_between`.
     """
     rng = random.Random(f"bootstrap/{seed}")
-    ranks = rank_errors(pairs)
+    ranks = {part: rank_errors(pairs, part) for part in ("total", "within", "between")}
     result: dict[str, dict[str, Any]] = {}
     for level in levels:
         name, function = MEASURES[level]
@@ -129,10 +128,19 @@ def measure(
             "low": _rounded(values[int(0.025 * len(values))]) if values else None,
             "high": _rounded(values[min(len(values) - 1, int(0.975 * len(values)))]) if values else None,
             "num_faces": len(relevant),
-            "kept": _rounded(len(kept) / len(relevant)),
-            "auroc": _rounded(ranks[level]),
+            "kept": _rounded(_share_kept(relevant, level)),
+            "auroc": _rounded(ranks["total"][level]),
+            "auroc_within": _rounded(ranks["within"][level]),
+            "auroc_between": _rounded(ranks["between"][level]),
         }
     return result
+
+
+def _share_kept(pairs: Sequence[Pair], level: LevelName) -> float:
+    if level != "units":
+        return sum(pair.levels.has(level) for pair in pairs) / len(pairs)
+    labelled = [unit in pair.levels.units for pair in pairs for unit in pair.truth.units if unit in FACIAL_UNITS]
+    return sum(labelled) / len(labelled) if labelled else 0.0
 
 
 def _rounded(value: float | None) -> float | None:

@@ -21,9 +21,11 @@ def answer_text(case: Case, priors: FacialPriors, *, hinted: bool) -> str:
 def review_text(
     case: Case, proposal: Levels, findings: Sequence[Finding], doubts: Sequence[str], priors: FacialPriors, hinted: bool
 ) -> str:
-    """Request for a review of proposed levels, with contradictions and with levels on which the answers disagree."""
+    """Request for a review of proposed levels, with contradictions and with items on which the answers disagree."""
     parts = [*_context(case, priors, hinted), "Proposal:\n" + _in_words(proposal.only(case.wanted), priors)]
-    notes = [finding.text for finding in findings] + [f"the answers disagree on {level}" for level in doubts]
+    notes = [finding.text for finding in findings] + [
+        f"the answers disagree on {item.replace(':', ' ')}" for item in doubts
+    ]
     if notes:
         parts.append("Noted as unusual:\n" + "\n".join(f"- {note}" for note in notes))
     return "\n\n".join([*parts, _wanted(case, priors)])
@@ -80,7 +82,7 @@ def _wanted(case: Case, priors: FacialPriors) -> str:
     if "expression" in case.wanted:
         lines.append(f"- expression: one of {', '.join(case.classes)}")
     if "affect" in case.wanted:
-        lines.append("- valence: a number from -1 to 1\n- arousal: a number from -1 to 1")
+        lines += [f"- {axis}: a number from -1 to 1" for axis in case.axes]
     if "units" in case.wanted:
         listed = ", ".join(f"{unit} {priors.units[unit]}" for unit in case.units)
         lines.append(f"- units: the active ones of {listed}")

@@ -1,4 +1,4 @@
-"""Settings of the completion: how often to ask, when to stop, what to discard."""
+"""Settings of the completion: how often and in which form to ask, when to stop, what to discard."""
 
 from __future__ import annotations
 
@@ -12,32 +12,48 @@ LevelName = Literal["expression", "affect", "units"]
 LEVELS: tuple[LevelName, ...] = ("expression", "affect", "units")
 
 Verification = Literal["off", "rules", "doubtful", "always"]
+Variation = Literal["wording", "order", "crop", "mirror", "prior"]
+VARIATIONS: tuple[Variation, ...] = ("wording", "order", "crop", "mirror", "prior")
 
 
 class Limits(Settings):
-    """One threshold per measure of uncertainty."""
+    """One threshold for the uncertainty (`Spread.total`) of each item: expression, valence, arousal, each unit."""
 
-    # Entropy of the votes divided by the logarithm of the number of classes, in [0, 1].
+    # Entropy of the votes divided by the logarithm of the number of classes.
     expression: float = Field(ge=0.0, le=1.0)
-    # The larger standard deviation of valence and arousal, on their scale of [-1, 1].
-    affect: float = Field(ge=0.0, le=1.0)
-    # Mean over units of p (1 - p), where p is the share of answers with an active unit; at most 0.25.
-    units: float = Field(ge=0.0, le=0.25)
+    # valence, arousal: standard deviation, on the scale of [-1, 1].
+    valence: float = Field(ge=0.0, le=1.0)
+    arousal: float = Field(ge=0.0, le=1.0)
+    units: float = Field(ge=0.0, le=1.0)  # of each unit by itself: entropy of its votes in bits
+    unit: dict[int, float] = Field(default_factory=dict)  # action unit -> threshold that replaces `units`
+
+    def of(self, item: str) -> float:
+        """Threshold of `expression`, `valence`, `arousal` or `unit:<number>`."""
+        if (unit := item.removeprefix("unit:")) != item:
+            return self.unit.get(int(unit), self.units)
+        value: float = getattr(self, item)
+        return value
 
 
 class SekeSettings(Settings):
     """Settings of the completion. The default numbers are ours; those of the paper are not public."""
 
-    n0: int = Field(default=3, ge=1, le=100)
+    n0: int = Field(default=4, ge=1, le=100)
     n_max: int = Field(default=8, ge=1, le=100)
     sampling: bool = True  # False requests one answer
     adaptive: bool = True  # False requests `n0` answers for every face
+    # In how many forms (views) a face is asked about; the answers take turns.
+    num_views: int = Field(default=4, ge=1, le=32)
+    # What differs between the views. Empty: all answers share one prompt.
+    vary: tuple[Variation, ...] = VARIATIONS
     prior: bool = True  # use the tables in prompts and rules
     priors: str | None = None  # JSON file of tables, such as one of `emovit facial fit`; null: the packaged ones
-    # Request no further answer when every missing level is at or below these thresholds.
-    enough: Limits = Limits(expression=0.25, affect=0.15, units=0.06)
-    # Discard levels above these thresholds unless the review corrects them.
-    too_much: Limits = Limits(expression=0.6, affect=0.4, units=0.16)
+    # Request no further answer about an item when it is at or below its threshold.
+    enough: Limits = Limits(expression=0.25, valence=0.15, arousal=0.15, units=0.75)
+    # Discard items above these thresholds unless the review corrects them.
+    too_much: Limits = Limits(expression=0.6, valence=0.4, arousal=0.4, units=0.9)
+    # Error rate of kept values that `--check` fits `too_much` for; an error of valence or arousal is above 0.2.
+    max_error: float = Field(default=0.1, gt=0.0, lt=1.0)
     # `off`; `rules` only; rules, and a review by the model where rules or votes are in doubt (`doubtful`); rules and a
     # review of every face (`always`).
     verification: Verification = "always"
@@ -51,7 +67,7 @@ class SekeSettings(Settings):
     instructions: bool = True
     # Also write explanations from the intensities of the units: observation, interpretation, conclusion.
     explanations: bool = False
-    # `answers` or `review` -> file with a custom prompt.
+    # `answers` or `review` -> file with a custom prompt. A custom prompt for answers has no other wordings.
     prompt_files: dict[Literal["answers", "review"], str] = Field(default_factory=dict)
 
     @model_validator(mode="after")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 from lavis_emovit.emotion.facial import FacialPriors, facial_priors
@@ -12,7 +13,7 @@ from lavis_emovit.emotion.labels_faces import EXPRESSIONS8
 from lavis_emovit.files import atomic_writer, write_json
 from lavis_emovit.generation.job import Job, StepResult
 from lavis_emovit.generation.seke.annotators import Annotator, ChatAnnotator, PriorAnnotator, Question
-from lavis_emovit.generation.seke.completion import Outcome, complete
+from lavis_emovit.generation.seke.completion import Outcome, complete, question
 from lavis_emovit.generation.seke.instructions import write_instructions
 from lavis_emovit.generation.seke.levels import (
     MARK,
@@ -20,13 +21,16 @@ from lavis_emovit.generation.seke.levels import (
     Levels,
     case_of,
     known_levels,
+    level_of,
     own_label,
     sources_of,
     without_generated,
 )
-from lavis_emovit.generation.seke.measures import Pair, measure
-from lavis_emovit.generation.seke.questions import answer_text, review_text
-from lavis_emovit.generation.seke.settings import LEVELS, SekeSettings
+from lavis_emovit.generation.seke.measures import MEASURES, Pair, is_error, measure
+from lavis_emovit.generation.seke.questions import review_text
+from lavis_emovit.generation.seke.settings import LEVELS, LevelName, SekeSettings
+from lavis_emovit.generation.seke.thresholds import fit_thresholds, write_fitted
+from lavis_emovit.generation.seke.views import plan_views
 from lavis_emovit.records import EmotionRecord
 
 TRAIL = "seke.jsonl"
@@ -62,8 +66,8 @@ def complete_levels(job: Job, settings: SekeSettings) -> StepResult:
             result.num_done += 1
         new = without_generated(record)
         if outcome is not None:
-            verdicts.update(f"{level} {verdict}" for level, verdict in outcome.verdicts.items())
-            result.reasons.update(f"{level} {reason}" for level, reason in outcome.reasons.items())
+            verdicts.update(f"{_group(item)} {verdict}" for item, verdict in outcome.verdicts.items())
+            result.reasons.update(f"{_group(item)} {reason}" for item, reason in outcome.reasons.items())
             new = with_levels(outcome, annotator.name)
         kept = [item for item in new.instructions if not item.provenance.startswith("seke:")]
         written = write_instructions(new, priors, settings, seed=job.settings.seed) if settings.instructions else []
@@ -82,6 +86,8 @@ def complete_levels(job: Job, settings: SekeSettings) -> StepResult:
         "unreadable": sum(item["status"] == "unreadable" for outcome in outcomes for item in outcome.attempts),
         "contradictions": sum(bool(outcome.findings) for outcome in outcomes),
     }
+    for name, shares in agreement_with_tables(outcomes, priors).items():
+        result.notes[f"{name} agrees with the tables"] = shares
     with atomic_writer(job.folder / TRAIL) as file:
         for outcome in outcomes:
             file.write(json.dumps(story(outcome, annotator.name), ensure_ascii=False) + "\n")
@@ -91,12 +97,14 @@ def complete_levels(job: Job, settings: SekeSettings) -> StepResult:
 def check_levels(job: Job, settings: SekeSettings) -> dict[str, Any]:
     """Hide each level labelled by people, one at a time, complete it from the others, and measure the result.
 
-    Per level, the report has the result of `measure`, `calls_per_face` and `without` (faces without an answer, by
-    reason); `faults` has one reason of each class of fault. It is also written to `check.json`, except in a dry run.
+    Per level, the report has the result of `measure`, `calls_per_face`, `tables` and `without` (faces without an
+    answer, by reason); `thresholds` has the fitted ones with their results on held-back labels; `faults` has one reason
+    of each class of fault. It is also written to `check.json`, with the files of `write_fitted`, except in a dry run.
     """
     priors, annotator = _tables_and_annotator(job, settings)
     levels: dict[str, Any] = {}
     all_outcomes: list[Outcome] = []
+    all_truths: list[Levels] = []
     # All records are checked before the first request.
     found = {
         level: [case_of(record, active_from=settings.active_from, hide=level) for record in job.chosen()]
@@ -112,10 +120,12 @@ def check_levels(job: Job, settings: SekeSettings) -> dict[str, Any]:
             continue
         all_outcomes += outcomes
         truths = [known_levels(without_generated(case.record), settings.active_from) for case in cases]
+        all_truths += truths
         pairs = [Pair(truth, outcome.levels, outcome.estimate) for truth, outcome in zip(truths, outcomes)]
         without = Counter(outcome.missing_reason for outcome in outcomes if outcome.missing_reason is not None)
         levels[level] = {
             **measure(pairs, [level], seed=job.settings.seed)[level],
+            "tables": compare_hinted(truths, outcomes, level),
             "calls_per_face": round(sum(outcome.num_calls for outcome in outcomes) / len(outcomes), 3),
             "without": dict(without),
         }
@@ -127,8 +137,65 @@ def check_levels(job: Job, settings: SekeSettings) -> dict[str, Any]:
         "faults": _faults(annotator, all_outcomes),
     }
     if not job.dry_run:
+        fitted = fit_thresholds(
+            all_outcomes, all_truths, settings, max_error=settings.max_error, seed=job.settings.seed
+        )
+        report["thresholds"] = {
+            item: {"too_much": fitted.too_much.get(item), "enough": fitted.enough.get(item), **found}
+            for item, found in fitted.held_back.items()
+        }
+        write_fitted(job.folder, fitted, settings)
         write_json(job.folder / CHECK, report)
     return report
+
+
+def _group(item: str) -> str:
+    """Name for counts: `expression`, `valence`, `arousal`, and `unit` for every unit."""
+    return item.partition(":")[0]
+
+
+def agreement_with_tables(outcomes: Sequence[Outcome], priors: FacialPriors) -> dict[str, dict[str, float]]:
+    """How much more often answers agree with the likeliest values of the tables if their prompt contains the tables.
+
+    By `expression`, `valence`, `arousal` and `unit`: the share of agreeing answers `with` the tables in the prompt, and
+    `without`. Valence and arousal agree within `AFFECT_ERROR`. Only faces whose prompts differ in the tables count.
+    """
+    found: dict[str, dict[bool, list[bool]]] = {}
+    tables = PriorAnnotator(priors)
+    for outcome in outcomes:
+        if len({view.is_hinted for view in outcome.views}) < 2 or (guess := tables.guess(outcome.case)) is None:
+            continue
+        for answer in outcome.answers:
+            for item in outcome.case.items:
+                if (value := answer.levels.get(item)) is not None and guess.get(item) is not None:
+                    kinds = found.setdefault(_group(item), {True: [], False: []})
+                    kinds[answer.is_hinted].append(not is_error(item, value, guess.get(item)))
+    return {
+        name: {"with": round(fmean(kinds[True]), 4), "without": round(fmean(kinds[False]), 4)}
+        for name, kinds in found.items()
+        if all(kinds.values())
+    }
+
+
+def compare_hinted(truths: Sequence[Levels], outcomes: Sequence[Outcome], level: LevelName) -> dict[str, Any] | None:
+    """The measure of a level over single answers with the tables in the prompt, and over those without.
+
+    Only faces with answers of both kinds count, and only the first n answers of each kind, where n is the number that
+    both kinds have. None if there are none.
+    """
+    pairs: dict[bool, list[Pair]] = {True: [], False: []}
+    for truth, outcome in zip(truths, outcomes):
+        full = [answer for answer in outcome.answers if answer.levels.has(level)]
+        by_kind = {kind: [answer.levels for answer in full if answer.is_hinted is kind] for kind in pairs}
+        count = min(map(len, by_kind.values()))
+        for kind, found in by_kind.items():
+            pairs[kind] += [Pair(truth, levels) for levels in found[:count]]
+    if not pairs[True]:
+        return None
+    name, function = MEASURES[level]
+    values = {kind: function(found) for kind, found in pairs.items()}
+    rounded = {kind: None if value is None else round(value, 4) for kind, value in values.items()}
+    return {"measure": name, "with": rounded[True], "without": rounded[False], "num_answers": len(pairs[True])}
 
 
 def _faults(annotator: Annotator, outcomes: Sequence[Outcome]) -> dict[str, str]:
@@ -150,8 +217,8 @@ def _estimate_the_rest(
     if annotator.kind != "model":
         return
     if more := range(settings.num_first, settings.num_most):
-        texts = [answer_text(case, priors, hinted=settings.prior) for case in cases]
-        questions = [Question(case, text, sample) for sample in more for case, text in zip(cases, texts)]
+        views = [plan_views(case, settings, priors, annotator.num_wordings) for case in cases]
+        questions = [question(plan, case, sample, priors) for sample in more for case, plan in zip(cases, views)]
         annotator.ask(f"{label}, further answers at most", questions)
     if settings.verification in ("always", "doubtful"):
         guess, reviews = PriorAnnotator(priors).guess, []
@@ -168,7 +235,8 @@ def with_levels(outcome: Outcome, annotator: str) -> EmotionRecord:
     `seke_<level>_by` is `person`, the program of an imported table, the name of the annotator, or two of them joined by
     ` + ` (units that people did not code);
     `seke_given` lists every generated value, so the next run recognises them; `seke_<level>_uncertainty` comes from
-    `Estimate` and is absent after a single answer. Intensities of generated units are 1 and 0.
+    `Estimate` and is absent after a single answer; `docs/seke.md` lists the other marks. Intensities of generated
+    units are 1 and 0.
     """
     record = without_generated(outcome.case.record)
     levels, estimate = outcome.levels, outcome.estimate
@@ -194,23 +262,33 @@ def with_levels(outcome: Outcome, annotator: str) -> EmotionRecord:
     sources = sources_of(record, outcome.case.known)
     for level in LEVELS:
         parts = [sources[level]] if level in sources else []
-        parts += [annotator] if level in outcome.case.wanted and levels.has(level) else []
+        parts += [annotator] if level in outcome.case.wanted and levels.has_any(level) else []
         if parts:
             marks[f"{level}_by"] = " + ".join(parts)
     if estimate is not None:
-        stated = {
-            "expression": estimate.expression,
-            "valence": estimate.valence,
-            "arousal": estimate.arousal,
-            "units": estimate.uncertainty("units"),
+        marks |= {f"{name}_uncertainty": round(value, 4) for name, value in estimate.summary().items()}
+        units = {item: value for item in outcome.case.items if level_of(item) == "units"
+                 and (value := estimate.total(item)) is not None}  # fmt: skip
+        words = {
+            "unit_uncertainties": _in_words({item.removeprefix("unit:"): value for item, value in units.items()}),
+            "within_prompts": _in_words(estimate.summary("within")),
+            "between_prompts": _in_words(estimate.summary("between")),
+            "prior_influence": _in_words(estimate.influence_summary()),
+            "reasons": " ".join(f"{item}:{reason}" for item, reason in outcome.reasons.items()),
         }
-        marks |= {f"{name}_uncertainty": round(value, 4) for name, value in stated.items() if value is not None}
-        if estimate.units:
-            marks["unit_uncertainties"] = " ".join(f"{unit}:{value:.4g}" for unit, value in estimate.units.items())
+        marks |= {name: text for name, text in words.items() if text}
         marks["num_answers"] = estimate.num_answers
-        marks["verdicts"] = " ".join(f"{level}:{verdict}" for level, verdict in outcome.verdicts.items())
+        verdicts = Counter((_group(item), verdict) for item, verdict in outcome.verdicts.items())
+        marks["verdicts"] = " ".join(
+            f"{group}:{verdict}" + (f"*{count}" if group == "unit" else "")
+            for (group, verdict), count in verdicts.items()
+        )
     extra = {**record.extra, **{f"{MARK}{name}": value for name, value in marks.items()}}
     return record.model_copy(update={**changes, "extra": extra})
+
+
+def _in_words(values: Mapping[str, float]) -> str:
+    return " ".join(f"{name}:{value:.4g}" for name, value in values.items())
 
 
 def story(outcome: Outcome, annotator: str) -> dict[str, Any]:
@@ -221,13 +299,19 @@ def story(outcome: Outcome, annotator: str) -> dict[str, Any]:
         "annotator": annotator,
         "known": outcome.case.known.plain(),
         "wanted": list(outcome.case.wanted),
+        "views": [view.plain() for view in outcome.views],
         "attempts": outcome.attempts,
     }
     if estimate is not None:
         row["aggregate"] = estimate.levels.plain()
-        stated = {level: estimate.uncertainty(level) for level in outcome.case.wanted}
-        row["uncertainty"] = {level: round(value, 4) for level, value in stated.items() if value is not None}
-    row["findings"] = [{"rule": item.rule, "levels": list(item.levels), "text": item.text} for item in outcome.findings]
+        row["uncertainty"] = {item: _rounded(vars(spread)) for item, spread in estimate.spreads.items()}
+        row["prior_influence"] = _rounded(estimate.prior_influence)
+    row["findings"] = [{"rule": item.rule, "items": list(item.items), "text": item.text} for item in outcome.findings]
     row |= {"review": outcome.review, "verdicts": outcome.verdicts, "discarded": outcome.reasons}
     row |= {"levels": outcome.levels.plain(), "num_calls": outcome.num_calls}
     return row
+
+
+def _rounded(values: Mapping[str, float | None]) -> dict[str, float]:
+    """Without values that are missing."""
+    return {name: round(value, 4) for name, value in values.items() if value is not None}

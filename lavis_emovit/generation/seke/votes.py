@@ -1,70 +1,95 @@
-"""Combine several answers about a face: vote, means, and uncertainty."""
+"""Combine several answers about a face: vote, means, uncertainty, and the influence of the tables."""
 
 from __future__ import annotations
 
-import math
+import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from lavis_emovit.generation.seke.levels import Case, Levels
-from lavis_emovit.generation.seke.settings import LEVELS, LevelName, Limits
+from lavis_emovit.generation.seke.levels import AXES, EXPRESSION, Case, Levels, level_of
+from lavis_emovit.generation.seke.settings import Limits
+from lavis_emovit.generation.seke.uncertainty import Spread, spread_of_choices, spread_of_numbers
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The levels of one answer, which may lack items that had enough answers before."""
+
+    levels: Levels
+    view: int = 0  # number of the view, that is of the prompt
+    is_hinted: bool = False  # the prompt contained likely values from the tables
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Combined levels with their uncertainties, which are None if the level is not requested or after one answer."""
+    """Combined levels with their uncertainties, by item: `expression`, `valence`, `arousal`, `unit:<number>`."""
 
     # Majority expression (the first named one of a tie), mean valence and arousal, units that are active in more than
     # half of the answers.
     levels: Levels
-    expression: float | None = None  # entropy of the votes divided by the logarithm of the number of classes, in [0, 1]
-    valence: float | None = None  # standard deviation of the sample (n - 1), as arousal
-    arousal: float | None = None
-    # Unit -> p (1 - p), where p is the share of answers with the active unit; at most 0.25.
-    units: dict[int, float] = field(default_factory=dict)
+    spreads: Mapping[str, Spread] = field(default_factory=dict)
+    # Item -> how far answers with the tables in the prompt differ from those without. Expression: total variation
+    # distance of the votes, in [0, 1]. Valence and arousal: difference of the means. Unit: difference of the shares of
+    # answers with the active unit. Empty unless there are answers of both kinds.
+    prior_influence: Mapping[str, float] = field(default_factory=dict)
     num_answers: int = 0
 
-    def uncertainty(self, level: LevelName) -> float | None:
-        """Uncertainty of a level: the larger one of valence and arousal, the mean over units."""
-        if level == "expression":
-            return self.expression
-        if level == "units":
-            return sum(self.units.values()) / len(self.units) if self.units else None
-        return None if self.valence is None or self.arousal is None else max(self.valence, self.arousal)
+    def total(self, item: str) -> float | None:
+        return self.spreads[item].total if item in self.spreads else None
 
-    def above(self, limits: Limits) -> list[LevelName]:
-        values = {level: self.uncertainty(level) for level in LEVELS}
-        return [level for level, value in values.items() if value is not None and value > getattr(limits, level)]
+    def above(self, limits: Limits) -> list[str]:
+        """Items with an uncertainty above their threshold."""
+        return [item for item in self.spreads if (value := self.total(item)) is not None and value > limits.of(item)]
+
+    def summary(self, part: str = "total") -> dict[str, float]:
+        """`total`, `within` or `between` of expression, valence, arousal, and `units` (mean over units)."""
+        return _by_level({item: getattr(spread, part) for item, spread in self.spreads.items()})
+
+    def influence_summary(self) -> dict[str, float]:
+        """The same of `prior_influence`; `units` is the mean of the absolute differences."""
+        values = {
+            item: value if level_of(item) != "units" else abs(value) for item, value in self.prior_influence.items()
+        }
+        return _by_level(values)
 
 
-def combine(answers: Sequence[Levels], case: Case) -> Estimate:
-    """Combine one or more answers about a face; each answer contains all missing levels."""
-    count = len(answers)
-    many = count > 1
-    expression = entropy = None
-    if "expression" in case.wanted:
-        votes = Counter(answer.expression for answer in answers)
-        expression = votes.most_common(1)[0][0]
-        if many:
-            nats = -sum(number / count * math.log(number / count) for number in votes.values())
-            entropy = max(0.0, nats / math.log(max(2, len(case.classes))))
-    means: list[float | None] = [None, None]
-    spreads: list[float | None] = [None, None]
-    if "affect" in case.wanted:
-        for axis, name in enumerate(("valence", "arousal")):
-            values = [getattr(answer, name) for answer in answers]
-            mean = math.fsum(values) / count
-            means[axis] = min(1.0, max(-1.0, mean))
-            if many:
-                spreads[axis] = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (count - 1))
-    active: dict[int, bool] = {}
-    variances: dict[int, float] = {}
-    if "units" in case.wanted:
-        for unit in case.units:
-            share = sum(answer.units[unit] for answer in answers) / count
-            active[unit] = share > 0.5
-            if many:
-                variances[unit] = share * (1.0 - share)
-    levels = Levels(expression, means[0], means[1], active)
-    return Estimate(levels, entropy, spreads[0], spreads[1], variances, count)
+def _by_level(values: Mapping[str, float | None]) -> dict[str, float]:
+    units = [value for item, value in values.items() if level_of(item) == "units" and value is not None]
+    others = {item: value for item, value in values.items() if level_of(item) != "units" and value is not None}
+    return {**others, **({"units": statistics.fmean(units)} if units else {})}
+
+
+def combine(answers: Sequence[Answer], case: Case) -> Estimate:
+    """Combine one or more answers about a face. Every item of the case is in at least one of them."""
+    values: dict[str, Any] = {}
+    spreads: dict[str, Spread] = {}
+    influence: dict[str, float] = {}
+    for item in case.items:
+        found = [answer for answer in answers if answer.levels.get(item) is not None]
+        values[item], spreads[item] = combine_item(item, found, len(case.classes))
+        hinted, plain = ([x.levels.get(item) for x in found if x.is_hinted is kind] for kind in (True, False))
+        if hinted and plain:
+            influence[item] = _difference(item, hinted, plain)
+    return Estimate(Levels.of(values), spreads, influence, len(answers))
+
+
+def combine_item(item: str, answers: Sequence[Answer], num_classes: int) -> tuple[Any, Spread]:
+    """Combined value and uncertainty of one item that all of the answers contain."""
+    groups: dict[int, list[Any]] = {}
+    for answer in answers:
+        groups.setdefault(answer.view, []).append(answer.levels.get(item))
+    values = [answer.levels.get(item) for answer in answers]
+    if item in AXES:
+        return min(1.0, max(-1.0, statistics.fmean(values))), spread_of_numbers(groups)
+    if item == EXPRESSION:
+        return Counter(values).most_common(1)[0][0], spread_of_choices(groups, num_classes)
+    return statistics.fmean(values) > 0.5, spread_of_choices(groups, 2)
+
+
+def _difference(item: str, hinted: Sequence[Any], plain: Sequence[Any]) -> float:
+    if item != EXPRESSION:
+        return statistics.fmean(hinted) - statistics.fmean(plain)
+    one, other = Counter(hinted), Counter(plain)
+    return sum(abs(one[name] / len(hinted) - other[name] / len(plain)) for name in {*one, *other}) / 2

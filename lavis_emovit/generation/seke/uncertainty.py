@@ -1,0 +1,86 @@
+"""How much answers vary, apart for what varies within a prompt and what varies between prompts.
+
+Choices (expression, each unit) use entropies. With the shares p_v of the choices in the answers to view v, V views and
+C choices, in units of log C, so in [0, 1]:
+
+    within  = mean over v of H(p_v)             expected entropy: the answers to one prompt differ
+    between = H(mean over v of p_v) - within    mutual information of answer and prompt: the prompt decides the answer
+
+(Houlsby et al. 2011, arXiv 1112.5745; Depeweg et al. 2018, arXiv 1710.07283; over prompts: Hou et al. 2024, arXiv
+2311.08718.) Valence and arousal use the law of total variance, as standard deviations on their own scale:
+
+    within^2  = mean over v of var_v
+    between^2 = var over v of mean_v - mean over v of (var_v / n_v), at least 0
+
+with sample variances (n - 1), so that the two are free of bias before the root; the subtracted term is what the means
+vary by chance (one-way analysis of variance, Searle, Casella and McCulloch 1992). Entropies of few answers are
+too low, so with two answers to each view `within` is too low and `between` too high: compare faces by one of them, not
+one of them with the other.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+# Number of the view -> the values that its answers gave.
+Groups = Mapping[int, Sequence[object]]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Uncertainty of one item (an expression, an axis, a unit).
+
+    Attributes:
+        num_answers: answers that contain the item.
+        total: of all answers together: entropy in [0, 1], or standard deviation. None for a single answer.
+        within, between: the two parts of the module's docstring, over views with at least two answers. None with fewer
+            than two such views, unless all answers agree.
+    """
+
+    num_answers: int
+    total: float | None = None
+    within: float | None = None
+    between: float | None = None
+
+
+def spread_of_choices(groups: Groups, num_choices: int) -> Spread:
+    """Spread of votes for one of `num_choices` choices."""
+    pooled = Counter(value for values in groups.values() for value in values)
+    count, scale = pooled.total(), math.log(max(2, num_choices))
+    if count < 2:
+        return Spread(count)
+    total = _entropy([number / count for number in pooled.values()]) / scale
+    if total == 0.0:
+        return Spread(count, 0.0, 0.0, 0.0)
+    views = [Counter(values) for values in groups.values() if len(values) > 1]
+    if len(views) < 2:
+        return Spread(count, total)
+    within = math.fsum(_entropy([n / view.total() for n in view.values()]) for view in views) / len(views) / scale
+    mean = [math.fsum(view[choice] / view.total() for view in views) / len(views) for choice in pooled]
+    return Spread(count, total, within, max(0.0, _entropy(mean) / scale - within))
+
+
+def spread_of_numbers(groups: Mapping[int, Sequence[float]]) -> Spread:
+    """Spread of numbers (valence or arousal)."""
+    pooled = [value for values in groups.values() for value in values]
+    if len(pooled) < 2:
+        return Spread(len(pooled))
+    total = statistics.stdev(pooled)
+    if total == 0.0:
+        return Spread(len(pooled), 0.0, 0.0, 0.0)
+    views = [values for values in groups.values() if len(values) > 1]
+    if len(views) < 2:
+        return Spread(len(pooled), total)
+    variances = [statistics.variance(values) for values in views]
+    by_chance = statistics.fmean(variance / len(values) for variance, values in zip(variances, views))
+    between = statistics.variance([statistics.fmean(values) for values in views]) - by_chance
+    return Spread(len(pooled), total, math.sqrt(statistics.fmean(variances)), math.sqrt(max(0.0, between)))
+
+
+def _entropy(shares: Sequence[float]) -> float:
+    """In nats."""
+    return max(0.0, -math.fsum(share * math.log(share) for share in shares if share > 0.0))

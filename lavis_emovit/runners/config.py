@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
@@ -118,6 +119,7 @@ class Config:
         problems += _check_task(run)
         problems += part_problems(run, model) if run is not None else []
         problems += _check_image_sizes(model, datasets)
+        problems += _check_frames(model, datasets)
         datasets = _with_processor(model, nodes["datasets"], datasets_tree, datasets, problems)
         if run is not None and len(datasets) == len(nodes["datasets"]):
             problems += recipe_problems(run, datasets)
@@ -258,4 +260,18 @@ def _check_image_sizes(model: Settings | None, datasets: Mapping[str, Settings])
             if wanted is not None and size != wanted:
                 key = f"datasets.{name}.vis_processor.{split}.image_size"
                 problems.append(f"{key}: {size}, but the model reads images of {wanted}; set it to model.image_size")
+    return problems
+
+
+def _check_frames(model: Settings | None, datasets: Mapping[str, Settings]) -> list[str]:
+    """Clips must not have more frames than the model has embeddings for."""
+    pooling = getattr(model, "frames", None)
+    most = pooling.max_frames if pooling is not None and pooling.embedding == "learned" else math.inf
+    problems = []
+    for name, dataset in datasets.items():
+        for split in ("train", "eval"):
+            frames = getattr(getattr(getattr(dataset, "vis_processor", None), split, None), "frames", None)
+            if frames is not None and frames.num_frames > most:
+                key = f"datasets.{name}.vis_processor.{split}.frames.num_frames"
+                problems.append(f"{key}: {frames.num_frames}, model.frames.max_frames is {most}; raise it")
     return problems

@@ -71,6 +71,15 @@ SIZES = PassSizes(
 )
 
 
+def test_layers_over_time_count_for_the_queries_alone() -> None:
+    trained = ("qformer", "query_tokens", "language_projection")
+    plain, timed = modules(trained), modules(trained)
+    timed.qformer.frames = Block(embedding__weight=99, layers__0__weight=15)
+    without, with_layers = InstructBlipFlops.of(plain), InstructBlipFlops.of(timed)
+    assert with_layers.read - without.read == 6 * 15 * 4
+    assert with_layers.question_token == without.question_token
+
+
 def test_flops_of_emovit_by_hand() -> None:
     """Q-Former, query tokens and projection are trained: 2N in the encoder, 6N in the Q-Former, 4N after it."""
     flops = InstructBlipFlops.of(modules(("qformer", "query_tokens", "language_projection")))

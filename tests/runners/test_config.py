@@ -271,6 +271,19 @@ def test_image_sizes_must_agree(recipe: Callable[..., Path]) -> None:
     )
 
 
+def test_clips_have_no_more_frames_than_embeddings(recipe: Callable[..., Path]) -> None:
+    path = recipe()
+    values = yaml.safe_load(path.read_text())
+    values["datasets"] = {"emoset_sketch": {"vis_processor": {"eval": {"frames": {"num_frames": 9}}}}}
+    values["model"] = {"arch": "emovit_tiny", "frames": {"max_frames": 8}}
+    path.write_text(yaml.safe_dump(values))
+    text = "vis_processor.eval.frames.num_frames: 9, model.frames.max_frames is 8; raise it"
+    assert any(text in problem for problem in problems_of(path))
+    values["model"]["frames"] = {"embedding": "none", "pooling": "mean"}
+    path.write_text(yaml.safe_dump(values))
+    assert Config.load(path).model.frames.pooling == "mean"
+
+
 def test_config_has_what_lavis_reads(recipe: Callable[..., Path]) -> None:
     config = Config.load(recipe(score_normalisation="sum", max_len=7))
     assert config.run_cfg.task == "emotion_instruction"

@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 from lavis_emovit.errors import WeightsError
 from lavis_emovit.models.instructblip.export import save_lavis, save_trained, save_transformers
 from lavis_emovit.models.instructblip.loading import RawWeights, read_weights
-from lavis_emovit.models.instructblip.parts import part_of
+from lavis_emovit.models.instructblip.parts import FRAMES, part_of
 from lavis_emovit.models.instructblip.settings import LoraSettings, ModelSettings
 from lavis_emovit.models.instructblip.weights import CONVERTER
 from lavis_emovit.models.lora import base_name, is_adapter
@@ -162,12 +162,23 @@ def _trained_over_base(file: Path, base: str | None, beside: dict[str, Any]) -> 
     adapters = settings.lora
     raw = _read(settings)
     raw.source = f"{file} over {raw.source}"
-    tensors: Mapping[str, torch.Tensor] = read_tensor_file(file)
+    tensors: Mapping[str, torch.Tensor] = read_convertible(file)
     if adapters is not None:
         tensors = fold_adapters(raw, tensors, adapters, str(file))
     check_fit(tensors, raw.state, str(file), needed=(), target="this base")
     raw.state.update(tensors)
     return raw
+
+
+def read_convertible(file: Path) -> dict[str, torch.Tensor]:
+    """Trained tensors of a run; WeightsError if they belong to `model.frames`, which no other format has."""
+    tensors = read_tensor_file(file)
+    if any(name.startswith(FRAMES) for name in tensors):
+        raise WeightsError(
+            f"{file} was tuned with model.frames, which neither LAVIS nor transformers has; use the run as it is, or "
+            "make an archive of it with emovit pack"
+        )
+    return tensors
 
 
 def fold_adapters(

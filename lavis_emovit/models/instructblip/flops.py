@@ -59,8 +59,11 @@ class InstructBlipFlops:
             num_patches = core.vision_model.embeddings.num_positions
             image = _count(core.vision_model.encoder.parameters(), learns_before=False) * num_patches
         qformer = core.qformer
-        words = {id(parameter) for parameter in qformer.embeddings.parameters()}
+        words = {
+            id(p) for name, p in qformer.named_parameters() if name.startswith(("embeddings.", "frames.embedding."))
+        }
         crossed = {id(p) for name, p in qformer.named_parameters() if ".crossattention." in name}
+        over_time = {id(p) for name, p in qformer.named_parameters() if name.startswith("frames.layers.")}
         # A position passes one of two feed-forward layers: the one for queries or the one for text.
         for_text = {
             id(p)
@@ -68,12 +71,13 @@ class InstructBlipFlops:
             if ".intermediate." in name or (".output." in name and "attention" not in name)
         }
         before = learns_before_qformer or core.query_tokens.requires_grad
-        own = _count(qformer.parameters(), before, lambda p: id(p) not in words | crossed | for_text)
+        own = _count(qformer.parameters(), before, lambda p: id(p) not in words | crossed | for_text | over_time)
         crossing = _count(qformer.parameters(), before, lambda p: id(p) in crossed)
+        comparing = _count(qformer.parameters(), before, lambda p: id(p) in over_time)
         return cls(
             image=image,
             # Half the weights of cross-attention (query and output) act on the queries, half on the patches.
-            read=own * queries + crossing / 2 * (queries + num_patches),
+            read=(own + comparing) * queries + crossing / 2 * (queries + num_patches),
             question_token=own,
             positions=tuple(_count(side.parameters(), learns_before_llm, lambda p: id(p) != table) for side in sides),
             supervised=_count(

@@ -11,8 +11,9 @@ inputs are cast to it, so frozen weights in half precision work beside trained f
 from __future__ import annotations
 
 import json
+import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -30,6 +31,7 @@ from lavis_emovit.models.instructblip import image_encoder, parts, shapes
 from lavis_emovit.models.instructblip.attention import attention_means
 from lavis_emovit.models.instructblip.checks import check_context, check_images, image_index_of, num_images_of
 from lavis_emovit.models.instructblip.flops import InstructBlipFlops
+from lavis_emovit.models.instructblip.frames import FrameReader
 from lavis_emovit.models.instructblip.lavis_format import from_lavis
 from lavis_emovit.models.instructblip.loading import LLM, LoadedParts, empty_core, load_parts, load_vision
 from lavis_emovit.models.instructblip.pickled import read_state_dict
@@ -50,6 +52,8 @@ from lavis_emovit.models.scoring import (
 )
 from lavis_emovit.models.step_memory import StepLoad, StepMemory
 from lavis_emovit.models.tensors import check_fit
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,9 @@ class EmoVIT(BaseEmotionModel):
                 [f"model.max_txt_len: {settings.max_txt_len} tokens, the Q-Former has {room} positions for text"],
                 "the model configuration",
             )
+        if settings.frames is not None:
+            # Inside the Q-Former: it is trained, saved and loaded with it.
+            loaded.core.qformer.frames = FrameReader(settings.frames, loaded.core.config.qformer_config)
         is_seq2seq = not loaded.core.config.use_decoder_only_language_model
         super().__init__(loaded.core, settings, loaded.llm_tokenizer, is_seq2seq)
         self.qformer_tokenizer = loaded.qformer_tokenizer
@@ -259,7 +266,7 @@ class EmoVIT(BaseEmotionModel):
             image_index: long [N], the image of each question.
 
         Returns:
-            [N, Q, D of the language model]; the query tokens of all frames in a row.
+            [N, Q, D of the language model]; the query tokens of all frames in a row, unless `model.frames` pools them.
         """
         embeds_BFPD = (embeds if embeds.dim() == 4 else embeds[:, None]).to(self.core.qformer.dtype)
         rows: list[list[int]] = [[] for _ in questions]
@@ -276,7 +283,7 @@ class EmoVIT(BaseEmotionModel):
         return projection(in_given_order(outputs, groups).to(projection.weight.dtype))
 
     def _run_qformer(self, embeds_NFPD: torch.Tensor, rows: list[list[int]]) -> torch.Tensor:
-        """Query tokens [N, F * queries, D] for N clips and the token ids of their questions."""
+        """Query tokens of N clips, read with the token ids of their questions: [N, Q, D]."""
         num_frames = embeds_NFPD.shape[1]
         # Every frame is read separately, with the question of its clip.
         embeds = embeds_NFPD.flatten(0, 1)
@@ -291,7 +298,8 @@ class EmoVIT(BaseEmotionModel):
         hidden = self.core.qformer(
             input_ids=ids, attention_mask=mask, query_embeds=queries, encoder_hidden_states=embeds
         ).last_hidden_state[:, : queries.shape[1]]
-        return hidden.reshape(len(embeds_NFPD), num_frames * queries.shape[1], -1)
+        read_NFQD = hidden.unflatten(0, (len(embeds_NFPD), num_frames))
+        return self.core.qformer.frames(read_NFQD) if self.settings.frames is not None else read_NFQD.flatten(1, 2)
 
     @torch.no_grad()
     def query_attention(self, samples: Batch) -> torch.Tensor:
@@ -396,7 +404,9 @@ class EmoVIT(BaseEmotionModel):
 
     def _num_visual_tokens(self, num_frames: int = 1) -> int:
         """Positions of the language model before the prompt."""
-        return num_frames * self.core.config.num_query_tokens  # the tensor may be spread over ranks, and empty here
+        is_pooled = self.settings.frames is not None and self.settings.frames.pooling == "mean"
+        # From the configuration: the tensor may be spread over ranks, and empty here.
+        return (1 if is_pooled else num_frames) * self.core.config.num_query_tokens
 
     @property
     def context_tokens(self) -> int | None:
@@ -506,6 +516,18 @@ class EmoVIT(BaseEmotionModel):
         dead = set(parts.dead_parameters(self.core, self.settings.qformer_text_input))
         return [name for name in self._trained if name in dead]
 
+    def load_trained_state_dict(self, state: Mapping[str, torch.Tensor], source: str = "the state dict") -> None:
+        """See `BaseEmotionModel`; what was tuned on images has no values for `model.frames`, which begins anew."""
+        own = {name: value for name, value in self.trained_state_dict().items() if name.startswith(parts.FRAMES)}
+        if own and own.keys().isdisjoint(state):
+            logger.info("%s has no values for model.frames; it begins untrained", source)
+            state = {**state, **own}
+        super().load_trained_state_dict(state, source)
+
+    def identity(self) -> dict[str, Any]:
+        frames = self.settings.frames
+        return super().identity() if frames is None else {**super().identity(), "frames": frames.model_dump()}
+
     def _load_original(self, path: Path) -> None:
         """Load everything in a LAVIS `.pth` file except a language model, trained or frozen.
 
@@ -517,7 +539,8 @@ class EmoVIT(BaseEmotionModel):
         state = from_lavis(read_state_dict(path), str(path)).state
         state = {name: tensor for name, tensor in state.items() if not name.startswith(LLM)}
         own = parts.without_adapters(self.core)
-        check_fit(state, own, str(path), needed=[name for name in own if parts.part_of(name) not in parts.OPTIONAL])
+        optional = {name for name in own if parts.part_of(name) in parts.OPTIONAL or name.startswith(parts.FRAMES)}
+        check_fit(state, own, str(path), needed=[name for name in own if name not in optional])
         trained_parts.load_values(own, state)
 
     def processors(self) -> tuple[Any, Any]:

@@ -18,6 +18,7 @@ PART_PREFIXES = {
     "vision_encoder": ("vision_model.",),
     "language_model": ("language_model.",),
 }
+FRAMES = "qformer.frames."  # `FrameReader`, which LAVIS and transformers do not have
 # A LAVIS file may lack these, because LAVIS loads them from elsewhere.
 OPTIONAL = ("vision_encoder", "language_model")
 

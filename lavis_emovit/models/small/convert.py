@@ -18,6 +18,7 @@ from lavis_emovit.models.instructblip.convert import (
     check_target,
     count_parts,
     fold_adapters,
+    read_convertible,
     settings_of_run,
     target_kind,
     trained_file,
@@ -111,7 +112,7 @@ def _read(source: str, base: str | None) -> tuple[Path, dict[str, torch.Tensor]]
         return folder, read_tensor_file(folder / WEIGHTS_NAME)
     settings = _settings(pretrained=base) if base is not None else settings_of_run(file, ModelSettings)
     folder = EmoVITSmall.folder(settings)
-    state, tensors = read_tensor_file(folder / WEIGHTS_NAME), read_tensor_file(file)
+    state, tensors = read_tensor_file(folder / WEIGHTS_NAME), read_convertible(file)
     if settings.lora is not None:
         raw = RawWeights(state, None, None, None, str(folder))
         tensors = fold_adapters(raw, tensors, settings.lora, str(file))

@@ -13,7 +13,7 @@ UV := $(or $(shell command -v uv 2>/dev/null),.tooling/bin/uv)
 export UV
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint format docs quickstart small quickstart-small doctor wheel clean
+.PHONY: help setup test test-teachers lint format docs quickstart small quickstart-small doctor wheel clean
 
 help:  ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,10 @@ setup: $(READY)  ## Make the environment .venv with everything in it.
 
 test: $(READY)  ## Run the test suite (PYTEST_FLAGS="-k shards" to choose).
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+test-teachers: $(READY)  ## Install the teachers, each in an environment of its own, and test them (nightly).
+	$(BIN)/emovit facial teachers --install all
+	EMOVIT_TEST_TEACHERS=1 $(BIN)/python -m pytest tests/teachers/test_real_teachers.py
 
 lint: $(READY)  ## Check style and types.
 	$(BIN)/ruff check .

@@ -140,6 +140,7 @@ EXTRAS = {
 PACKAGE_DATA = [
     "py.typed",
     "grafts/*.py",
+    "**/*.cjs",
     "**/*.css",
     "**/*.json",
     "**/*.jinja",

@@ -8,12 +8,15 @@ from typing import Annotated, Any
 import typer
 from typer import Argument, Option
 
+from lavis_emovit.cli.facial_teachers import annotate, detect, teachers
 from lavis_emovit.errors import ConfigError, DataError
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Estimate knowledge about faces from labels, conclude from it, and find labels that contradict it.",
+    help="Annotate and find faces, estimate knowledge about them, conclude from it, and find contradictions.",
 )
+for _command in (annotate, detect, teachers):
+    app.command()(_command)
 
 PriorsOption = Annotated[
     Path | None, Option(help="JSON file of tables, such as one of `emovit facial fit`; by default the packaged ones.")

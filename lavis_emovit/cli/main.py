@@ -28,7 +28,7 @@ COMMANDS = {
     "init": "Look at your own data, and write a dataset and a recipe that train on them.",
     "data": "Create, check and preview datasets.",
     "generate": "Write captions, attributes and instructions, by a chat model or offline.",
-    "facial": "Estimate knowledge about faces from labels, conclude from it, and find labels that contradict it.",
+    "facial": "Annotate and find faces, estimate knowledge about them, conclude from it, and find contradictions.",
     "shards": "Build, merge, index, verify and describe shards.",
     "watch": "Follow runs while they train.",
     "predict": "Let a tuned model say what it sees in images.",

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
+from pathlib import Path
 
 import pytest
 
 from lavis_emovit import registered
 from lavis_emovit.cli.main import main
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "teachers"))
+
+from fake_fixtures import requests_of, two_fakes  # noqa: F401
 
 
 @pytest.fixture

@@ -1,0 +1,155 @@
+"""`emovit facial teachers`, `annotate` and `detect`: models of other people that run here, and what they see."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from typer import Argument, Option
+
+from lavis_emovit.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from lavis_emovit.records import EmotionRecord
+    from lavis_emovit.teachers.annotation import Counts
+
+ANSWERS, RECORDS, CROPS = "answers.jsonl", "records.jsonl", "crops.jsonl"
+
+SourceArgument = Annotated[Path, Argument(help="Records file, or a folder of images.")]
+OutOption = Annotated[Path, Option(help="Folder of the answers and records; the same one resumes.")]
+ImagesOption = Annotated[Path | None, Option(help="Folder of the image paths, if not that of the records.")]
+SmallestOption = Annotated[float, Option(min=0.0, help="Shorter side of the smallest face.")]
+ShownOption = Annotated[
+    float, Option(min=0.0, max=10.0, help="What is shown around the box of a record, as a share of its sides.")
+]
+
+
+def teachers(
+    install: Annotated[
+        list[str] | None, Option(help="Install this teacher into an environment of its own, or `all`.")
+    ] = None,
+) -> None:
+    """List the teachers, where each one is installed, and the commands that install it."""
+    from lavis_emovit.teachers.catalogue import TEACHERS, find_teachers
+
+    for teacher in find_teachers(TEACHERS if "all" in (install or ()) else install or ()):
+        teacher.run_install()
+        teacher.require()
+    for teacher in TEACHERS.values():
+        typer.echo(f"{teacher.title}: {teacher.gives}")
+        if teacher.is_installed:
+            typer.echo(f"  installed in {teacher.folder}")
+        else:
+            typer.echo("\n".join(["  not installed; these commands install it:", *teacher.install_lines]))
+
+
+def annotate(
+    source: SourceArgument,
+    out: OutOption,
+    teacher: Annotated[list[str], Option(help="Name of a teacher; repeat it for several.")],
+    images: ImagesOption = None,
+    faces: Annotated[
+        Literal["one", "largest"], Option(help="Of several faces without a box: none, or the largest.")
+    ] = "one",
+    min_face_px: SmallestOption = 32.0,
+    shown_margin: ShownOption = 0.5,
+    max_entropy: Annotated[
+        float, Option(min=0.0, max=1.0, help="Highest entropy of an expression that goes into the records.")
+    ] = 1.0,
+) -> None:
+    """Let teachers name the expressions of faces; their disagreement is the uncertainty."""
+    from lavis_emovit.records import write_records, write_summary
+    from lavis_emovit.teachers.annotation import Counts, ask_teachers, with_expression
+    from lavis_emovit.teachers.answers import AnswerFile
+    from lavis_emovit.teachers.catalogue import find_teachers
+    from lavis_emovit.teachers.choosing import FaceSettings
+
+    chosen = find_teachers(teacher)
+    if blind := [one.name for one in chosen if not one.names_expressions]:
+        raise ConfigError(
+            [f"{name} only finds faces; use it with `emovit facial detect`" for name in blind], "--teacher"
+        )
+    settings = FaceSettings(faces=faces, min_face_px=min_face_px, margin=shown_margin)
+    counts = Counts()
+    with AnswerFile(out / ANSWERS) as answers:
+        records, root = _open(source, images, out)
+        asked = ask_teachers(records, root, chosen, answers, settings, counts)
+        new = (
+            with_expression(record, chosen, found, settings, counts, max_entropy=max_entropy) for record, found in asked
+        )
+        write_records(out / RECORDS, new)
+    used = {**settings.model_dump(), "max_entropy": max_entropy}
+    write_summary(out / RECORDS, root, settings=used, **counts.plain())
+    _print(counts, out / RECORDS)
+
+
+def detect(
+    source: SourceArgument,
+    out: OutOption,
+    teacher: Annotated[str, Option(help="Name of the teacher that finds the faces.")] = "mediapipe",
+    images: ImagesOption = None,
+    min_face_px: SmallestOption = 32.0,
+    shown_margin: ShownOption = 0.5,
+    crops: Annotated[bool, Option("--crops", help="Also write the faces as images, with level eyes.")] = False,
+    size_px: Annotated[int, Option(min=16, max=4096, help="Side of a crop.")] = 224,
+    margin: Annotated[
+        float, Option(min=0.0, max=10.0, help="Around the box in a crop, as a share of its side.")
+    ] = 0.25,
+) -> None:
+    """Write a record for each face of images, with its box, and crops of the faces."""
+    from lavis_emovit.records import write_records, write_summary
+    from lavis_emovit.teachers.annotation import Counts, ask_teachers
+    from lavis_emovit.teachers.answers import AnswerFile
+    from lavis_emovit.teachers.catalogue import find_teachers
+    from lavis_emovit.teachers.choosing import FaceSettings
+    from lavis_emovit.teachers.detection import face_records, write_crop
+
+    chosen = find_teachers([teacher])
+    settings = FaceSettings(min_face_px=min_face_px, margin=shown_margin)
+    counts = Counts()
+    found: list[EmotionRecord] = []
+    cut: list[EmotionRecord] = []
+    with AnswerFile(out / ANSWERS) as answers:
+        records, root = _open(source, images, out)
+        for record, (answer,) in ask_teachers(records, root, chosen, answers, settings, counts):
+            for of_face, face in face_records(record, chosen[0], answer, settings, counts):
+                found.append(of_face)
+                if crops:
+                    cut.append(write_crop(of_face, face, root, out, len(cut), size_px=size_px, margin=margin))
+        write_records(out / RECORDS, found)
+        if crops:
+            write_records(out / CROPS, cut)
+    write_summary(out / RECORDS, root, settings=settings.model_dump(), **counts.plain())
+    if crops:
+        write_summary(out / CROPS, out, settings={"size_px": size_px, "margin": margin})
+    _print(counts, out / RECORDS, *([out / CROPS] if crops else []))
+
+
+def _open(source: Path, images: Path | None, out: Path) -> tuple[list[EmotionRecord], Path]:
+    """Records and the folder of their images; DataError if there is none, or `out` would replace them."""
+    from lavis_emovit.records import find_image_root, read_records
+    from lavis_emovit.teachers.detection import image_records
+
+    if source.is_dir():
+        if images is not None:
+            raise DataError(f"--images {images}: {source} is a folder of images already; omit --images")
+        records, root = list(image_records(source)), source
+    else:
+        if source.resolve() in [(out / name).resolve() for name in (RECORDS, CROPS)]:
+            raise DataError(f"{source}: would be replaced; use another --out")
+        records, root = list(read_records(source)), find_image_root(source, images)
+    if not records:
+        raise DataError(f"{source}: has no {'image' if source.is_dir() else 'record'}")
+    return records, root
+
+
+def _print(counts: Counts, *written: Path) -> None:
+    for name, statuses in counts.by_teacher.items():
+        line = ", ".join(f"{status} {number}" for status, number in statuses.most_common())
+        restarts = counts.restarts.get(name, 0)
+        typer.echo(f"{name}: {line}" + (f"; started again {restarts} times" if restarts else ""))
+    for outcome, number in counts.outcomes.most_common():
+        typer.echo(f"{outcome}: {number}")
+    for path in written:
+        typer.echo(str(path))

@@ -1,0 +1,203 @@
+"""Teachers look at the images of records: every answer goes to a file, and the combined ones into the records."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from lavis_emovit.emotion.labels import CUSTOM_PREFIX, get_label_set
+from lavis_emovit.emotion.labels_faces import EXPRESSIONS7, FACE_SETS
+from lavis_emovit.errors import DataError, first_line
+from lavis_emovit.files import read_file
+from lavis_emovit.images import decode_image
+from lavis_emovit.progress import progress
+from lavis_emovit.records import EmotionRecord
+from lavis_emovit.teachers.answers import AnswerFile, AnswerRow, View
+from lavis_emovit.teachers.catalogue import Teacher
+from lavis_emovit.teachers.choosing import OK, FaceSettings, choose_face
+from lavis_emovit.teachers.combining import combine
+from lavis_emovit.teachers.faces import Answer, Box
+from lavis_emovit.teachers.worker import Worker
+
+_KEPT_EXAMPLES = 20
+
+
+@dataclass
+class Counts:
+    """What happened, for a summary.
+
+    Attributes:
+        by_teacher: name and version of the teacher -> status -> number of records.
+        restarts: the same -> how often its process was started again.
+        examples: status -> ids of the first records with it, with the reason if there is one.
+        outcomes: what became of the records.
+    """
+
+    by_teacher: dict[str, Counter[str]] = field(default_factory=dict)
+    restarts: dict[str, int] = field(default_factory=dict)
+    examples: dict[str, list[str]] = field(default_factory=dict)
+    outcomes: Counter[str] = field(default_factory=Counter)
+
+    def add(self, teacher: Teacher, record: EmotionRecord, status: str, reason: str = "") -> None:
+        self.by_teacher.setdefault(teacher.title, Counter())[status] += 1
+        if status == OK:
+            return
+        found = self.examples.setdefault(f"{teacher.title}: {status}", [])
+        if len(found) < _KEPT_EXAMPLES:
+            found.append(f"{record.id}: {reason}" if reason else record.id)
+
+    def plain(self) -> dict[str, Any]:
+        return {
+            "teachers": {
+                name: {"statuses": dict(counts.most_common()), "restarts": self.restarts.get(name, 0)}
+                for name, counts in self.by_teacher.items()
+            },
+            "outcomes": dict(self.outcomes.most_common()),
+            "examples": self.examples,
+        }
+
+
+def ask_teachers(
+    records: Sequence[EmotionRecord],
+    image_root: Path,
+    teachers: Sequence[Teacher],
+    answers: AnswerFile,
+    settings: FaceSettings,
+    counts: Counts,
+) -> Iterator[tuple[EmotionRecord, list[Answer]]]:
+    """Each record with the answers of the teachers, in their order and in pixels of the image.
+
+    The teachers look at an image at the same time. Answers in the file are not requested again, faults are. An image
+    that cannot be shown has the fault `unreadable`.
+
+    Raises:
+        UserError: a teacher is not installed, does not start, or fails again and again.
+    """
+    with ExitStack() as stack:
+        workers = [stack.enter_context(teacher.open()) for teacher in teachers]
+        pool = stack.enter_context(ThreadPoolExecutor(len(workers)))
+        line = stack.enter_context(progress("faces", len(records)))
+        for record in records:
+            yield record, _ask_about(record, image_root, teachers, workers, pool, answers, settings)
+            counts.restarts = {teacher.title: worker.num_restarts for teacher, worker in zip(teachers, workers)}
+            line.advance()
+
+
+def _ask_about(
+    record: EmotionRecord,
+    image_root: Path,
+    teachers: Sequence[Teacher],
+    workers: Sequence[Worker],
+    pool: ThreadPoolExecutor,
+    answers: AnswerFile,
+    settings: FaceSettings,
+) -> list[Answer]:
+    try:
+        if record.clip is not None and record.clip.frames is None:
+            raise DataError("a video; extract its frames, or name the frame as the record's image")
+        data = read_file(image_root / record.image)
+        view = View(hashlib.sha256(data).hexdigest())
+        image: Image.Image | None = None
+        if record.box is not None:
+            image = decode_image(data)
+            view = View(view.sha256, _part(record.box, image.size, settings.margin))
+        found = [answers.get(teacher.title, view) for teacher in teachers]
+        if missing := [number for number, answer in enumerate(found) if answer is None]:
+            shown = decode_image(data) if image is None else image
+            if view.part is not None:
+                shown = shown.crop(view.part)
+    except (OSError, DataError) as error:
+        return [Answer(fault="unreadable", reason=first_line(error))] * len(teachers)
+    # The file is written here alone, so that its lines stay whole.
+    for number, answer in zip(missing, pool.map(lambda number: workers[number].annotate([shown])[0], missing)):
+        if view.part is not None:
+            moved = tuple(face.moved(view.part[0], view.part[1], 1.0) for face in answer.faces)
+            answer = answer.model_copy(update={"faces": moved})
+        answers.put(AnswerRow(teacher=teachers[number].title, image=record.image, view=view, answer=answer))
+        found[number] = answer
+    return [answer for answer in found if answer is not None]
+
+
+def _part(box: Box, size: tuple[int, int], margin: float) -> tuple[int, int, int, int]:
+    """The box with a margin on all sides, inside the image. DataError for a box outside of the image."""
+    more = (margin * (box[2] - box[0]), margin * (box[3] - box[1]))
+    part = (
+        max(0, int(box[0] - more[0])),
+        max(0, int(box[1] - more[1])),
+        min(size[0], int(box[2] + more[0]) + 1),
+        min(size[1], int(box[3] + more[1]) + 1),
+    )
+    if part[0] >= part[2] or part[1] >= part[3]:
+        raise DataError(f"the box {box} is outside of the image of {size[0]} x {size[1]} pixels")
+    return part
+
+
+def with_expression(
+    record: EmotionRecord,
+    teachers: Sequence[Teacher],
+    answers: Sequence[Answer],
+    settings: FaceSettings,
+    counts: Counts,
+    *,
+    max_entropy: float = 1.0,
+) -> EmotionRecord:
+    """The record with the combined expression of the teachers that found its face; unchanged without one.
+
+    `emotion` gets the most likely label and `votes` the mean probabilities. `extra` gets `expression_by` with the names
+    and versions of these teachers, and `expression_entropy` and `expression_mutual_information` (see `Combined`). SEKE
+    takes such an expression as known from a program. An existing emotion stays, and is compared.
+
+    `counts.outcomes` gets `annotated`, `no face that can be judged`, `uncertain` (an entropy above `max_entropy`),
+    `label set without this expression` or `of no facial expressions`, or `already labelled, agrees` or `disagrees`.
+    """
+    found: dict[str, dict[str, float]] = {}
+    for teacher, answer in zip(teachers, answers):
+        status, face = choose_face(answer, record.box, settings)
+        counts.add(teacher, record, status, answer.reason)
+        if status == OK and face is not None and face.expressions is not None:
+            found[teacher.title] = face.expressions
+    if not found:
+        counts.outcomes["no face that can be judged"] += 1
+        return record
+    combined = combine(list(found.values()))
+    name = record.label_set or EXPRESSIONS7.name
+    if name not in {one.name for one in FACE_SETS} and not name.startswith(CUSTOM_PREFIX):
+        counts.outcomes["label set of no facial expressions"] += 1
+        return record
+    label = _label_in(name, combined.label)
+    if record.emotion is not None:
+        counts.outcomes[f"already labelled, {'agrees' if label == record.emotion else 'disagrees'}"] += 1
+        return record
+    if combined.entropy > max_entropy:
+        counts.outcomes["uncertain"] += 1
+        return record
+    if label is None:
+        counts.outcomes["label set without this expression"] += 1
+        return record
+    counts.outcomes["annotated"] += 1
+    marks: dict[str, str | int | float | bool] = {
+        "expression_by": " + ".join(found),
+        "expression_entropy": round(combined.entropy, 4),
+        "expression_mutual_information": round(combined.mutual_information, 4),
+    }
+    changes: dict[str, Any] = {"emotion": label, "label_set": name, "extra": {**record.extra, **marks}}
+    votes = {_label_in(name, one): round(share, 4) for one, share in combined.votes.items() if share >= 0.00005}
+    if record.votes is None and None not in votes:
+        changes["votes"] = votes
+    return record.model_copy(update=changes)
+
+
+def _label_in(name: str, expression: str) -> str | None:
+    """The label of a set of facial expressions, such as `happy` for happiness; None if it is not there."""
+    try:
+        return get_label_set(name).canonical(expression)
+    except DataError:
+        return None

@@ -1,0 +1,175 @@
+"""The teachers by name: what each one is, and the commands that install it into an environment of its own.
+
+A module of another package that an entry point of the group `lavis.plugins` names adds one with `register_teacher`.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from lavis_emovit.errors import ConfigError, UserError
+from lavis_emovit.paths import cache_root
+from lavis_emovit.settings import nearest_name
+from lavis_emovit.teachers.worker import Worker
+
+ROOT_VARIABLE = "EMOVIT_TEACHERS"
+_WORKERS = Path(__file__).resolve().parent / "workers"
+
+
+def teachers_root() -> Path:
+    """The folder of the environments: `EMOVIT_TEACHERS`, or `teachers` in the cache folder."""
+    named = os.environ.get(ROOT_VARIABLE)
+    return Path(named).expanduser().absolute() if named else cache_root() / "teachers"
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A teacher that runs as a program which speaks the protocol of `Worker`.
+
+    Attributes:
+        version: of its package. Answers of another version are not comparable, so it is refused.
+        gives: what it reports about a face, for people.
+        names_expressions: whether it reports probabilities of expressions.
+        command: folder of its environment -> program and arguments.
+        install: folder of its environment -> the commands that create it.
+        present: path in the environment that exists if it is installed; empty for programs without an environment.
+    """
+
+    name: str
+    version: str
+    gives: str
+    names_expressions: bool
+    command: Callable[[Path], list[str]]
+    install: Callable[[Path], list[list[str]]] = lambda folder: []
+    present: str = ""
+
+    @property
+    def title(self) -> str:
+        return f"{self.name} {self.version}"
+
+    @property
+    def folder(self) -> Path:
+        return teachers_root() / self.name
+
+    @property
+    def is_installed(self) -> bool:
+        return not self.present or (self.folder / self.present).exists()
+
+    @property
+    def install_lines(self) -> list[str]:
+        return [shlex.join(command) for command in self.install(self.folder)]
+
+    def require(self) -> None:
+        """UserError, with the command that installs it, if it is not installed."""
+        if not self.is_installed:
+            raise UserError(
+                f"teacher '{self.name}' is not installed in {self.folder}. Run `emovit facial teachers --install "
+                f"{self.name}`, or set {ROOT_VARIABLE} to the folder that has it."
+            )
+
+    def open(self) -> Worker:
+        """Its process, not started yet; raises as `require`."""
+        self.require()
+        return Worker(self.name, self.command(self.folder), self.version)
+
+    def run_install(self) -> None:
+        """Run the commands of `install`; UserError if a program is missing or a command fails."""
+        for command in self.install(self.folder):
+            if shutil.which(command[0]) is None:
+                raise UserError(f"teacher '{self.name}': its installation needs the program '{command[0]}'; install it")
+            try:
+                subprocess.run(command, check=True)
+            except subprocess.CalledProcessError as error:
+                raise UserError(
+                    f"teacher '{self.name}' was not installed: `{shlex.join(command)}` ended with {error.returncode}; "
+                    "its message is above"
+                ) from None
+
+
+TEACHERS: dict[str, Teacher] = {}
+
+
+def register_teacher(teacher: Teacher) -> None:
+    """Add a teacher; ConfigError if the name is in use."""
+    if teacher.name in TEACHERS:
+        raise ConfigError([f"two teachers are called '{teacher.name}'"], "the teachers")
+    TEACHERS[teacher.name] = teacher
+
+
+def find_teachers(names: Iterable[str]) -> list[Teacher]:
+    """Teachers by name, each once; ConfigError for unknown names."""
+    names = list(dict.fromkeys(names))
+    if problems := [
+        f"no teacher '{name}'{nearest_name(name, list(TEACHERS))}" for name in names if name not in TEACHERS
+    ]:
+        raise ConfigError(problems, "the teachers")
+    return [TEACHERS[name] for name in names]
+
+
+def _node(name: str, version: str, script: str, gives: str) -> Teacher:
+    packages = [f"@vladmandic/{name}@{version}", "@tensorflow/tfjs@4.22.0", "@tensorflow/tfjs-backend-wasm@4.22.0"]
+    return Teacher(
+        name,
+        version,
+        gives,
+        names_expressions=True,
+        command=lambda folder: ["node", str(_WORKERS / script), str(folder)],
+        install=lambda folder: [
+            ["npm", "install", "--prefix", str(folder), "--ignore-scripts", "--no-audit", "--no-fund", *packages]
+        ],
+        present=f"node_modules/@vladmandic/{name}/package.json",
+    )
+
+
+def _python(name: str, version: str, gives: str, *, names_expressions: bool, packages: list[list[str]]) -> Teacher:
+    """`packages` are the arguments of one `uv pip install` each."""
+
+    def install(folder: Path) -> list[list[str]]:
+        target = ["uv", "pip", "install", "--python", str(folder / "bin" / "python")]
+        return [
+            ["uv", "venv", "--allow-existing", "--python", "3.11", str(folder)],
+            *(target + one for one in packages),
+        ]
+
+    return Teacher(
+        name,
+        version,
+        gives,
+        names_expressions=names_expressions,
+        command=lambda folder: [str(folder / "bin" / "python"), "-I", str(_WORKERS / "python_worker.py"), name],
+        install=install,
+        present=f"lib/python3.11/site-packages/{name}",
+    )
+
+
+register_teacher(_node("face-api", "1.7.15", "face_api.cjs", "7 expressions, box, 68 landmarks"))
+register_teacher(_node("human", "3.3.6", "human.cjs", "7 expressions, box, 468 landmarks"))
+register_teacher(
+    _python(
+        "fer",
+        "25.10.3",
+        "7 expressions, box of frontal faces",
+        names_expressions=True,
+        # Its requirements include torch with CUDA, which its default detector and network do not use. OpenCV 5 has the
+        # Haar cascades only in its contributed modules; setuptools 82 has no pkg_resources.
+        packages=[
+            ["--no-deps", "fer==25.10.3"],
+            ["tensorflow>=2.15,<2.22", "setuptools<82", "opencv-python-headless<5", "requests", "pillow"],
+        ],
+    )
+)
+register_teacher(
+    _python(
+        "mediapipe",
+        "0.10.21",
+        "box, 478 landmarks",
+        names_expressions=False,
+        packages=[["mediapipe==0.10.21"]],  # 1.x has no models in its wheels
+    )
+)

@@ -1,0 +1,51 @@
+"""Several teachers as annotators of one face: their mean, and how much they doubt and disagree."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from lavis_emovit.emotion.labels_faces import EXPRESSIONS7
+
+
+@dataclass(frozen=True)
+class Combined:
+    """The mean of the teachers' distributions p_t over C labels.
+
+    Entropies are divided by log(C), so they are in [0, 1].
+
+    Attributes:
+        votes: label -> mean probability, sum 1.
+        entropy: of the mean, the whole uncertainty.
+        mutual_information: the part of `entropy` that comes from disagreement, H(mean p_t) - mean H(p_t); 0 for one
+            teacher. The rest is doubt within the teachers.
+    """
+
+    votes: dict[str, float]
+    entropy: float
+    mutual_information: float
+
+    @property
+    def label(self) -> str:
+        """The most likely label; the first in the alphabet of a tie."""
+        return min(self.votes, key=lambda name: (-self.votes[name], name))
+
+
+def combine(distributions: Sequence[Mapping[str, float]]) -> Combined:
+    """Combine one or more distributions; a label that a teacher does not know has the probability 0 there.
+
+    C is the number of their labels, and at least that of `expressions7`. The split of the entropy is that of Depeweg et
+    al., "Decomposition of uncertainty in Bayesian deep learning" (ICML 2018), with teachers in place of weights.
+    """
+    labels = sorted({*EXPRESSIONS7.labels, *(name for one in distributions for name in one)})
+    count = len(distributions)
+    mean = {name: math.fsum(one.get(name, 0.0) for one in distributions) / count for name in labels}
+    scale = math.log(len(labels))
+    entropy = _entropy_nats(mean) / scale
+    within = math.fsum(_entropy_nats(one) for one in distributions) / count / scale
+    return Combined(mean, entropy, max(0.0, entropy - within))
+
+
+def _entropy_nats(distribution: Mapping[str, float]) -> float:
+    return max(0.0, -math.fsum(p * math.log(p) for p in distribution.values() if p > 0))

@@ -1,0 +1,86 @@
+"""Faces in images: a record for each face, with its box."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from lavis_emovit.errors import DataError
+from lavis_emovit.files import atomic_writer, images_below, read_file
+from lavis_emovit.images import decode_image, jpeg_of
+from lavis_emovit.records import EmotionRecord
+from lavis_emovit.teachers.annotation import Counts
+from lavis_emovit.teachers.catalogue import Teacher
+from lavis_emovit.teachers.choosing import OK, FaceSettings, choose_face, large_faces
+from lavis_emovit.teachers.crops import crop_face
+from lavis_emovit.teachers.faces import Answer, Face
+
+_LABELS = "emotion labels votes valence arousal dominance action_units words ranking caption".split()
+
+
+def image_records(folder: Path) -> Iterator[EmotionRecord]:
+    """A record without labels for each image below a folder; DataError for a name that no record can have."""
+    for path in images_below(folder):
+        name = path.relative_to(folder).as_posix()
+        try:
+            yield EmotionRecord(id=f"{folder.name}/{name}", image=name, split="train", source=folder.name or "images")
+        except ValidationError as error:
+            raise DataError(f"{path}: {error.errors()[0]['msg']}; rename the file") from None
+
+
+def face_records(
+    record: EmotionRecord, teacher: Teacher, answer: Answer, settings: FaceSettings, counts: Counts
+) -> list[tuple[EmotionRecord, Face]]:
+    """A record for each face of an image, from left to right.
+
+    A record with a box keeps it and gets the face in it. Without one, the box becomes that of the face. Of several
+    faces, each gets its own record, unless the record has labels: nobody knows to which of the people they belong.
+    `extra` gets `face_by`, and `face_score` and `face_turn` (see `Face`) where they are known.
+
+    `counts` gets `ok`, or why there is no face as in `choose_face`; its outcomes the number of faces and of profiles.
+    """
+    status, face = choose_face(answer, record.box, settings)
+    is_labelled = any(getattr(record, name) is not None for name in _LABELS)
+    if status == "several_faces" and not is_labelled:
+        status, found = OK, sorted(large_faces(answer.faces, settings), key=lambda one: one.box[0])
+    else:
+        found = [face] if face is not None and status in (OK, "profile", "no_expression") else []
+        status = OK if found else status
+    counts.add(teacher, record, status, answer.reason)
+    counts.outcomes["faces"] += len(found)
+    counts.outcomes["of these, profiles"] += sum((one.turn or 0.0) > settings.max_turn for one in found)
+    return [
+        (_with_face(record, teacher, one, number if len(found) > 1 else None), one) for number, one in enumerate(found)
+    ]
+
+
+def write_crop(
+    record: EmotionRecord, face: Face, image_root: Path, folder: Path, number: int, *, size_px: int, margin: float
+) -> EmotionRecord:
+    """Write the face as `crops/<number>.jpg` below `folder`, and return the record of this image.
+
+    It has no box, and `extra` names the whole image as `context_image`. See `crop_face` for the sizes.
+    """
+    image = decode_image(read_file(image_root / record.image))
+    name = f"crops/{number:06d}.jpg"
+    with atomic_writer(folder / name, "wb") as file:
+        file.write(jpeg_of(crop_face(image, face, size_px=size_px, margin=margin)))
+    extra = {**record.extra, "context_image": record.image}
+    return record.model_copy(update={"image": name, "box": None, "clip": None, "extra": extra})
+
+
+def _with_face(record: EmotionRecord, teacher: Teacher, face: Face, number: int | None) -> EmotionRecord:
+    marks: dict[str, str | float] = {"face_by": teacher.title}
+    if face.score is not None:
+        marks["face_score"] = round(face.score, 4)
+    if face.turn is not None:
+        marks["face_turn"] = round(face.turn, 3)
+    return record.model_copy(
+        update={
+            "id": record.id if number is None else f"{record.id}/face{number}",
+            "box": face.box if record.box is None else record.box,
+            "extra": {**record.extra, **marks},
+        }
+    )

@@ -1,0 +1,1 @@
+"""Programs that run in the environments of the teachers, and import nothing of this package."""

@@ -1,0 +1,175 @@
+"""`emovit facial teachers`, `annotate` and `detect`, with teachers that are a program of the tests.
+
+Properties:
+- combined expressions and their uncertainty go into the records, existing labels stay and are compared;
+- every image without an expression is counted by its reason, and listed; a crash loses nothing else;
+- a second run requests only what failed;
+- SEKE takes the expression as known from a program;
+- detection writes a record for each face, and crops whose records name the whole image;
+- an unknown teacher, one that is not installed, and unusable folders are one error that says what to do.
+"""
+
+from __future__ import annotations
+
+import json
+
+import fake_teacher as fake
+import pytest
+from fake_fixtures import make_image
+from PIL import Image
+
+from lavis_emovit.records import EmotionRecord, read_records, write_records
+from lavis_emovit.teachers import catalogue
+
+BOTH = ("--teacher", "happy-fake", "--teacher", "sad-fake")
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Function (name=code, ...) -> a folder with these images."""
+
+    def make(**codes):
+        folder = tmp_path / "photos"
+        folder.mkdir()
+        for name, code in codes.items():
+            make_image(code, (200, 160)).save(folder / f"{name}.png")
+        return folder
+
+    return make
+
+
+def read(path):
+    return {record.id: record for record in read_records(path)}
+
+
+def test_teachers_annotate_a_folder(emovit, tmp_path, photos, two_fakes, requests_of):
+    folder = photos(
+        a=fake.ONE, b=fake.NONE, c=fake.TWO, d=fake.CRASH, e=fake.ERROR, f=fake.TINY, g=fake.PROFILE, h=fake.BLIND
+    )
+    (folder / "i.png").write_bytes(b"no image")
+    code, output, errors = emovit("facial", "annotate", folder, *BOTH, "--out", tmp_path / "out")
+    assert code == 0, errors
+    assert (
+        "happy-fake 1.0: ok 1, no_face 1, several_faces 1, crash 1, error 1, too_small 1, profile 1, no_expression 1, "
+        "unreadable 1; started again 2 times" in output
+    )
+    assert "no face that can be judged: 8" in output and "annotated: 1" in output
+    records = read(tmp_path / "out" / "records.jsonl")
+    assert len(records) == 9 and sum(record.emotion is not None for record in records.values()) == 1
+    record = records["photos/a.png"]
+    # Happy 0.8 and neutral 0.2; sad 0.5 and neutral 0.3, made to the sum 1.
+    assert record.votes == pytest.approx({"happiness": 0.4, "neutral": 0.2875, "sadness": 0.3125})
+    assert (record.emotion, record.label_set) == ("happiness", "expressions7")
+    assert record.extra["expression_by"] == "happy-fake 1.0 + sad-fake 1.0"
+    assert 0 < record.extra["expression_mutual_information"] < record.extra["expression_entropy"] < 1
+    summary = json.loads((tmp_path / "out" / "records.summary.json").read_text())
+    crashed = "photos/d.png: the process ended with code 1: MemoryError: no more memory"
+    assert summary["examples"]["happy-fake 1.0: crash"] == [crashed]
+    # Again, into the same folder: only what failed is requested.
+    before = len(requests_of("happy"))
+    assert emovit("facial", "annotate", folder, *BOTH, "--out", tmp_path / "out")[0] == 0
+    assert [line.split()[0] for line in requests_of("happy")[before:]] == [str(fake.CRASH)] * 2 + [str(fake.ERROR)]
+    assert read(tmp_path / "out" / "records.jsonl") == records
+    # A partial line of a killed run is removed.
+    answers = tmp_path / "out" / "answers.jsonl"
+    answers.write_bytes(answers.read_bytes()[:-5])
+    assert emovit("facial", "annotate", folder, *BOTH, "--out", tmp_path / "out")[0] == 0
+    assert read(tmp_path / "out" / "records.jsonl") == records
+
+
+def test_labels_stay_and_boxes_choose_the_person(emovit, tmp_path, photos, two_fakes, requests_of):
+    folder = photos(a=fake.ONE, two=fake.TWO)
+    common = {"split": "train", "source": "s"}
+    faces = {"label_set": "neutral_happy2", **common}
+    write_records(
+        tmp_path / "faces.jsonl",
+        [
+            EmotionRecord(id="right", image="a.png", emotion="happy", **faces),
+            EmotionRecord(id="wrong", image="a.png", emotion="neutral", **faces),
+            EmotionRecord(id="scene", image="a.png", label_set="mikels8", **common),
+            EmotionRecord(id="left", image="two.png", box=(0, 0, 60, 160), **common),
+            EmotionRecord(id="outside", image="two.png", box=(400, 0, 500, 80), **common),
+        ],
+    )
+    arguments = ("facial", "annotate", tmp_path / "faces.jsonl", "--images", folder, "--teacher", "happy-fake")
+    code, output, errors = emovit(*arguments, "--out", tmp_path / "out")
+    assert code == 0, errors
+    records = read(tmp_path / "out" / "records.jsonl")
+    assert records["wrong"].emotion == "neutral" and "expression_by" not in records["wrong"].extra
+    for line in ("agrees: 1", "disagrees: 1", "label set of no facial expressions: 1", "annotated: 1", "unreadable 1"):
+        assert line in output
+    # The box with half of its sides around it: 0 to 90; the face at the left of it is an angry one.
+    assert requests_of("happy")[-1] == f"{fake.TWO} 91x160"
+    assert records["left"].emotion == "anger" and records["left"].box == (0, 0, 60, 160)
+    code, output, _ = emovit(*arguments, "--out", tmp_path / "out", "--max-entropy", "0.1")
+    assert "annotated: 1" in output  # the angry face is certain
+    uncertain = ("facial", "annotate", folder, *BOTH, "--out", tmp_path / "third", "--max-entropy", "0.1")
+    assert "uncertain: 1" in emovit(*uncertain)[1]
+
+
+def test_seke_knows_the_expression_from_a_program(emovit, tmp_path, photos, two_fakes):
+    folder = photos(a=fake.ONE)
+    assert emovit("facial", "annotate", folder, "--teacher", "happy-fake", "--out", tmp_path / "out")[0] == 0
+    code, _, errors = emovit("generate", "seke", tmp_path / "out" / "records.jsonl", "--out", tmp_path / "seke")
+    assert code == 0, errors
+    (record,) = read_records(tmp_path / "seke" / "records.jsonl")
+    assert record.emotion == "happiness" and record.extra["seke_expression_by"] == "happy-fake 1.0"
+    assert record.action_units is not None and record.action_units[12] == 1
+
+
+def test_detection_writes_a_record_for_each_face(emovit, tmp_path, photos, two_fakes):
+    folder = photos(one=fake.ONE, profile=fake.PROFILE, two=fake.TWO, none=fake.NONE)
+    options = ("--teacher", "happy-fake", "--crops", "--size-px", "48", "--out", tmp_path / "out")
+    code, output, errors = emovit("facial", "detect", folder, *options)
+    assert code == 0, errors
+    assert "happy-fake 1.0: ok 3, no_face 1" in output and "faces: 4" in output and "profiles: 1" in output
+    records = read(tmp_path / "out" / "records.jsonl")
+    assert list(records) == ["photos/one.png", "photos/profile.png", "photos/two.png/face0", "photos/two.png/face1"]
+    assert records["photos/two.png/face0"].box == (0, 0, 100, 160)
+    assert records["photos/two.png/face1"].extra == {"face_by": "happy-fake 1.0"}
+    assert records["photos/profile.png"].extra["face_turn"] == 0.9
+    crops = list(read_records(tmp_path / "out" / "crops.jsonl"))
+    assert [crop.extra["context_image"] for crop in crops] == ["one.png", "profile.png", "two.png", "two.png"]
+    assert all(Image.open(tmp_path / "out" / crop.image).size == (48, 48) and crop.box is None for crop in crops)
+    # A label belongs to one of two people, and nobody knows to whom.
+    labelled = EmotionRecord(
+        id="x", image="two.png", split="train", source="s", emotion="fear", label_set="expressions7"
+    )
+    write_records(tmp_path / "labelled.jsonl", [labelled])
+    arguments = ("facial", "detect", tmp_path / "labelled.jsonl", "--images", folder, "--teacher", "sad-fake")
+    code, output, _ = emovit(*arguments, "--out", tmp_path / "other")
+    assert code == 0 and "several_faces 1" in output and not read(tmp_path / "other" / "records.jsonl")
+
+
+def test_errors_say_what_to_do(emovit, tmp_path, photos, two_fakes, monkeypatch):
+    folder = photos(a=fake.ONE)
+    out = ("--out", tmp_path / "out")
+    code, _, errors = emovit("facial", "annotate", folder, "--teacher", "happy-fak", *out)
+    assert code == 2 and "no teacher 'happy-fak' (did you mean 'happy-fake'?)" in errors
+    code, _, errors = emovit("facial", "annotate", tmp_path / "none.jsonl", "--teacher", "happy-fake", *out)
+    assert code == 2 and "no such records file" in errors
+    (tmp_path / "empty").mkdir()
+    code, _, errors = emovit("facial", "annotate", tmp_path / "empty", "--teacher", "happy-fake", *out)
+    assert code == 2 and "has no image" in errors
+    assert emovit("facial", "annotate", folder, "--teacher", "happy-fake", *out)[0] == 0
+    again = ("facial", "annotate", tmp_path / "out" / "records.jsonl", "--teacher", "happy-fake", *out)
+    code, _, errors = emovit(*again, "--images", folder)
+    assert code == 2 and "would be replaced" in errors
+    (tmp_path / "out" / "answers.jsonl").write_text("{}\n")
+    code, _, errors = emovit("facial", "annotate", folder, "--teacher", "happy-fake", *out)
+    assert code == 2 and "answers.jsonl:1: not an answer of a teacher" in errors
+
+
+def test_teachers_that_are_not_installed_name_the_command(emovit, tmp_path, photos, monkeypatch):
+    monkeypatch.setenv("EMOVIT_TEACHERS", str(tmp_path / "teachers"))
+    code, output, _ = emovit("facial", "teachers")
+    assert code == 0 and output.count("not installed") == len(catalogue.TEACHERS) == 4
+    assert f"npm install --prefix {tmp_path}/teachers/human" in output and "mediapipe==0.10.21" in output
+    folder = photos(a=fake.ONE)
+    code, _, errors = emovit("facial", "annotate", folder, "--teacher", "fer", "--out", tmp_path / "out")
+    assert code == 2 and "Run `emovit facial teachers --install fer`" in errors
+    code, _, errors = emovit("facial", "annotate", folder, "--teacher", "mediapipe", "--out", tmp_path / "out")
+    assert code == 2 and "mediapipe only finds faces; use it with `emovit facial detect`" in errors
+    monkeypatch.setenv("PATH", str(tmp_path))
+    code, _, errors = emovit("facial", "teachers", "--install", "human")
+    assert code == 2 and "needs the program 'npm'" in errors

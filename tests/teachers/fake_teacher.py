@@ -1,0 +1,63 @@
+"""A teacher for tests: a program that speaks the protocol, and does what the colour of an image's first pixel says.
+
+Its arguments: `happy` or `sad`, which it answers, and a file that gets one line for each request.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+# Red value of the first pixel -> what happens.
+ONE, NONE, TWO, CRASH, CRASH_ONCE, HANG, ERROR, TINY, PROFILE, NOISE, UNFIT, BLIND = range(10, 130, 10)
+
+MOOD = {"happy": {"happy": 0.8, "neutral": 0.2}, "sad": {"sad": 0.5, "neutral": 0.3}}
+
+
+def landmarks(width: int, nose: float) -> list[list[float]]:
+    """68 points; only the corners of the eyes and the nose matter. `nose` is 0 at one eye and 1 at the other."""
+    points = [[0.0, 0.0]] * 68
+    points[36], points[45] = [width * 0.25, 10.0], [width * 0.75, 10.0]
+    points[30] = [width * (0.25 + nose * 0.5), 20.0]
+    return points
+
+
+def main(mood: str, log: Path) -> None:
+    print(json.dumps({"ready": True, "version": "1.0"}), flush=True)
+    while line := sys.stdin.buffer.readline():
+        request = json.loads(line)
+        width, height = request["width"], request["height"]
+        first = sys.stdin.buffer.read(3)[0]
+        if first == HANG:
+            time.sleep(600)  # without reading the rest
+        sys.stdin.buffer.read(width * height * 3 - 3)
+        before = log.read_text() if log.exists() else ""
+        log.write_text(f"{before}{mood} {first} {width}x{height}\n")
+        if first == CRASH or (first == CRASH_ONCE and f"{mood} {first} " not in before):
+            sys.exit("MemoryError: no more memory")
+        faces = [{"box": [width * 0.1, 0, width * 0.9, height], "score": 0.9, "expressions": MOOD[mood]}]
+        if first == NONE:
+            faces = []
+        if first == TWO:
+            faces = [
+                {"box": [width * 0.6, 0, width * 0.9, height], "expressions": MOOD[mood]},
+                {"box": [0, 0, width * 0.5, height], "expressions": {"angry": 1}},
+            ]
+        if first == TINY:
+            faces[0]["box"] = [0, 0, 12, 12]
+        if first == PROFILE:
+            faces[0]["landmarks"] = landmarks(width, 0.95)
+        if first == UNFIT:
+            faces[0]["expressions"] = {"happy": -1}
+        if first == BLIND:
+            del faces[0]["expressions"]
+        reply = {"id": request["id"], "faces": faces}
+        if first == ERROR:
+            reply = {"id": request["id"], "error": "ValueError: cannot do this one"}
+        print("a greeting" if first == NOISE else json.dumps(reply), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))

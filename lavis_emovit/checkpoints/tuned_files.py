@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,7 @@ from lavis_emovit.checkpoints.checkpoint import (
 )
 from lavis_emovit.checkpoints.finding import find_trained
 from lavis_emovit.checkpoints.training_state import CONFIG_FILE, MODEL_FILE, QUESTIONS_FILE
-from lavis_emovit.errors import UserError
+from lavis_emovit.errors import UserError, WeightsError
 from lavis_emovit.files import atomic_folder, atomic_path, file_sha256, parse_json, write_json
 from lavis_emovit.paths import ARCHIVE_SUFFIX, EXPORT_FILE, MANIFEST_NAME, cache_root, list_checkpoints
 from lavis_emovit.settings import written_values
@@ -46,7 +47,7 @@ class TunedFiles:
         model, datasets: the settings of these nodes of its recipe; an exported folder has no datasets.
         questions: content of `questions.json`; empty if an earlier version wrote the run.
         checkpoint: folder and manifest of the trained weights; None: the settings name complete weights.
-        base: the weights that it was tuned from, as its run named them.
+        base: the weights that it was tuned from: as its run named them, or where they are now.
         weights_sha256: identifies the weights.
     """
 
@@ -60,20 +61,23 @@ class TunedFiles:
     base: str
 
 
-def find_tuned(location: str | Path, step: int | None = None) -> TunedFiles:
+def find_tuned(location: str | Path, step: int | None = None, base: str | None = None) -> TunedFiles:
     """The tuned model at a location.
 
     Args:
         location: the folder of a run, a checkpoint in it, a folder that `emovit convert` wrote from one of these, or an
             archive of `emovit pack`.
         step: of a run, the checkpoint of this step; None: the best one, or the newest if nothing was validated.
+        base: where the weights that it was tuned from are now; None: where its run had them.
 
     Raises:
-        UserError: there is no such model, or it is damaged.
+        UserError: there is no such model, it is damaged, or it has complete weights although a base is given.
     """
     given = Path(location).expanduser()
     path = _unpacked(given) if given.suffix == ARCHIVE_SUFFIX and not given.is_dir() else given
     if (path / EXPORT_FILE).is_file():
+        if base is not None:
+            raise UserError(f"{given}: an exported folder has complete weights; omit the base '{base}'")
         return _exported(given)
     if step is not None and not (path / "checkpoints" / checkpoint_name(step) / MANIFEST_NAME).is_file():
         steps = ", ".join(one.name for one in list_checkpoints(path / "checkpoints")) or "no checkpoint"
@@ -87,6 +91,8 @@ def find_tuned(location: str | Path, step: int | None = None) -> TunedFiles:
     model = dict(config["model"])
     if _begins_from_trained(model):
         model |= {"load_finetuned": False, "finetuned": None}
+    if base is not None:
+        questions, model = processors_at(questions, base_of(model), base), with_base(model, base)
     return TunedFiles(given, path, model, config.get("datasets") or {}, questions, checkpoint, sha256, base_of(model))
 
 
@@ -98,6 +104,20 @@ def base_of(model: Mapping[str, Any]) -> str:
 def with_base(model: Mapping[str, Any], base: str) -> dict[str, Any]:
     """The settings of a model with other weights."""
     return {**model, "path" if model.get("path") else "pretrained": base}
+
+
+@contextmanager
+def weights_under(tuned: TunedFiles) -> Iterator[None]:
+    """Let errors about the weights that a model was tuned from say how to pass the place where they are now."""
+    try:
+        yield
+    except WeightsError as error:
+        if tuned.checkpoint is None:
+            raise
+        raise WeightsError(
+            f"{error}\n{tuned.location} was tuned from these weights. If they have moved, pass their place: --base "
+            "PLACE on the command line, `base` of a model in a suite, or load_tuned(..., base=PLACE)."
+        ) from error
 
 
 def processors_at(questions: Mapping[str, Any], old: str, new: str) -> dict[str, Any]:
@@ -148,13 +168,26 @@ def copy_checkpoint(tuned: TunedFiles, root: Path) -> Path:
     assert tuned.checkpoint is not None
     source, manifest = tuned.checkpoint
     names = [name for name in (CONFIG_FILE, QUESTIONS_FILE, MODEL_FILE) if (source / name).is_file()]
-    writers = {name: partial(shutil.copyfile, source / name) for name in names}
+    writers: dict[str, Callable[[Path], Any]] = {name: partial(shutil.copyfile, source / name) for name in names}
+    if base_of(_settings_in(source / CONFIG_FILE)["model"]) != tuned.base:
+        writers[CONFIG_FILE] = partial(_write_moved, source / CONFIG_FILE, tuned.base)
+        if QUESTIONS_FILE in writers:
+            writers[QUESTIONS_FILE] = partial(write_json, content=tuned.questions)
     if (tuned.folder / CALIBRATION_FILE).is_file():
         writers[CALIBRATION_FILE] = partial(shutil.copyfile, tuned.folder / CALIBRATION_FILE)
     facts = CheckpointFacts(
         manifest.index_hash, manifest.config_hash, manifest.frozen_fingerprint, dict(manifest.versions)
     )
     return save_checkpoint(root, facts, step=manifest.step, epoch=manifest.epoch, writers=writers)
+
+
+def _write_moved(source: Path, base: str, target: Path) -> None:
+    """The settings of a run with other weights; variables of the environment stay variables."""
+    text = source.read_text(encoding="utf-8")
+    values = yaml.safe_load(text)
+    comments = "".join(f"{line}\n" for line in text.splitlines() if line.startswith("#"))
+    changed = {**values, "model": with_base(values["model"], base)}
+    target.write_text(comments + yaml.safe_dump(changed, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
 def _unpacked(archive: Path) -> Path:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from typer import Argument, Option
+
+from lavis_emovit.errors import UserError
 
 app = typer.Typer(help="Show a page on which people try a tuned model.", add_completion=False)
 
@@ -15,6 +18,10 @@ app = typer.Typer(help="Show a page on which people try a tuned model.", add_com
 def demo(
     model: Annotated[str, Argument(help="Folder of a run, a checkpoint, an exported folder, or an archive.")],
     compare: Annotated[str | None, Option(help="A second model, whose answers appear beside the first.")] = None,
+    base: Annotated[
+        str | None, Option(help="Folder or hub id of the weights that the model was tuned from, if they have moved.")
+    ] = None,
+    compare_base: Annotated[str | None, Option(help="The same for the second model.")] = None,
     host: Annotated[str, Option(help="Address to serve at; 0.0.0.0 lets others in the network in.")] = "127.0.0.1",
     port: Annotated[int | None, Option(min=1, max=65535, help="By default the first free one from 7860.")] = None,
     labels: Annotated[
@@ -26,6 +33,9 @@ def demo(
     ] = None,
     examples: Annotated[
         str | None, Option(help="Images, records or shards to offer as examples; by default the test split of the run.")
+    ] = None,
+    image_root: Annotated[
+        Path | None, Option(help="Folder of the image paths of records among the examples, if not theirs.")
     ] = None,
     corrections: Annotated[Path, Option(help="Folder in which corrected labels are kept as records.")] = Path(
         "corrections"
@@ -44,10 +54,15 @@ def demo(
     from lavis_emovit.pages.site import import_gradio, served, wait_for_stop
 
     import_gradio()  # before any model is loaded
-    places = [model] if compare is None else [model, compare]
-    tuned = [load_tuned(place, device=device, amp=amp, labels=labels) for place in places]
+    if compare is None and compare_base is not None:
+        raise UserError("--compare-base belongs to --compare")
+    if examples is None and image_root is not None:
+        raise UserError("--image-root belongs to --examples")
+    places = [(model, base)] if compare is None else [(model, base), (compare, compare_base)]
+    load = partial(load_tuned, device=device, amp=amp, labels=labels)
+    tuned = [load(place, base=weights) for place, weights in places]
     models = page_models(tuned, threshold)
-    shown = find_examples(tuned[0], examples)
+    shown = find_examples(tuned[0], examples, image_root)
     with served(lambda: demo_page(models, shown, corrections), host=host, port=port) as address:
         typer.echo(f"the page is at {address}; Ctrl+C ends it")
         wait_for_stop()

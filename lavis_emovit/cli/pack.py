@@ -16,15 +16,18 @@ def pack(
     model: Annotated[str, Argument(help="Folder of a run, or one of its checkpoints.")],
     target: Annotated[Path, Argument(help="File to write, *.emovit.")],
     step: Annotated[int | None, Option(help="Checkpoint of this step instead of the best one.")] = None,
+    base: Annotated[
+        str | None, Option(help="Folder or hub id of the weights that the model was tuned from, if they have moved.")
+    ] = None,
 ) -> None:
     """Write a tuned model as one file for another machine.
 
     It has the trained weights, settings, questions and a card. The weights that it was tuned from are not in the file;
-    the other machine finds them as this one does.
+    the other machine finds them as this one does, or where --base says.
     """
     from lavis_emovit.checkpoints.tuned_files import find_tuned, pack
     from lavis_emovit.tuned.card import model_card
 
-    tuned = find_tuned(model, step)
+    tuned = find_tuned(model, step, base)
     pack(tuned, target, model_card(tuned))
     typer.echo(f"{target}: {target.stat().st_size / 1e6:.1f} MB")

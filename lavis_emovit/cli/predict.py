@@ -53,6 +53,9 @@ def predict(
     device: Annotated[str, Option(help="auto, cpu, cuda or cuda:<number>.")] = "auto",
     amp: Annotated[str, Option(help="off, bf16 or fp16.")] = "off",
     step: Annotated[int | None, Option(help="Checkpoint of this step instead of the best one.")] = None,
+    base: Annotated[
+        str | None, Option(help="Folder or hub id of the weights that the model was tuned from, if they have moved.")
+    ] = None,
     overwrite: Annotated[bool, Option("--overwrite", help="Replace the file, also an unfinished one.")] = False,
 ) -> None:
     """Let a tuned model say what it sees in images. An interrupted command with --out resumes if it is repeated."""
@@ -68,7 +71,7 @@ def predict(
     chosen = _kinds(kinds)
     found = input_images(_places(images), image_root)
     devices = devices_of(device, processes) if processes > 1 else [device]
-    load = partial(load_tuned, model, amp=amp, step=step, labels=labels)
+    load = partial(load_tuned, model, amp=amp, step=step, base=base, labels=labels)
     tuned = load(device=devices[0])
     askings = tuned.askings(chosen)
     if explain and all(one.kind != "explanation" for one in askings):

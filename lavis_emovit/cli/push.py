@@ -17,6 +17,9 @@ def push(
     model: Annotated[str, Argument(help="Folder of a run, a checkpoint, an exported folder, or an archive.")],
     repo: Annotated[str, Argument(help="Repository of the hub, NAME or ORGANISATION/NAME.")],
     step: Annotated[int | None, Option(help="Checkpoint of this step instead of the best one.")] = None,
+    base: Annotated[
+        str | None, Option(help="Folder or hub id of the weights that the model was tuned from, if they have moved.")
+    ] = None,
     public: Annotated[bool, Option("--public", help="Open a new repository to everybody.")] = False,
     license_id: Annotated[
         str | None, Option("--license", help="Licence of the trained weights, such as cc-by-nc-4.0, for the card.")
@@ -33,7 +36,7 @@ def push(
     from lavis_emovit.checkpoints.tuned_files import CARD_FILE, find_tuned
     from lavis_emovit.tuned.sharing import HubTarget, private_places, repository_files, upload
 
-    tuned = find_tuned(model, step)
+    tuned = find_tuned(model, step, base)
     with tempfile.TemporaryDirectory() as root:
         folder = repository_files(tuned, Path(root), repo, license_id)
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):

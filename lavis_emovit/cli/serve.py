@@ -38,6 +38,9 @@ def serve(
     device: Annotated[str, Option(help="auto, cpu, cuda or cuda:<number>.")] = "auto",
     amp: Annotated[str, Option(help="off, bf16 or fp16.")] = "off",
     step: Annotated[int | None, Option(help="Checkpoint of this step instead of the best one.")] = None,
+    base: Annotated[
+        str | None, Option(help="Folder or hub id of the weights that the model was tuned from, if they have moved.")
+    ] = None,
 ) -> None:
     """Serve a tuned model to OpenAI's clients. Clients need the key in EMOVIT_SERVE_KEY, if it is set.
 
@@ -60,7 +63,7 @@ def serve(
             "--allow-without-key"
         )
     with bind(host, port) as socket:
-        tuned = load_tuned(model, device=device, amp=amp, step=step)
+        tuned = load_tuned(model, device=device, amp=amp, step=step, base=base)
         batching = Batching(
             tuned, batch_size=batch_size, max_waiting=max_waiting, max_waiting_bytes=max_waiting_mb << 20
         )

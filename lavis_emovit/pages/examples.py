@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 
 from lavis_emovit.errors import ConfigError, DataError
 from lavis_emovit.evaluation.suite.benchmark_data import open_benchmark
@@ -27,18 +28,19 @@ class Example:
     label: str | None
 
 
-def examples(tuned: Tuned, place: str | None = None) -> list[Example]:
+def examples(tuned: Tuned, place: str | None = None, image_root: Path | None = None) -> list[Example]:
     """Up to eight images, evenly from all that there are; none if the data of the run are not on this machine.
 
     Args:
         place: images, a folder, records or shards; None: the test split of the first question of the run.
+        image_root: folder of the image paths of records, if not theirs.
 
     Raises:
         UserError: the place has no image, or one that cannot be read.
     """
     if place is None:
         return _of_run(tuned)
-    found = input_images([place])
+    found = input_images([place], image_root)
     chosen = [found[number] for number in _spread(len(found))]
     return [_example(one.read(), one.record.emotion if one.record is not None else None) for one in chosen]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lavis_emovit.checkpoints.training_state import QUESTIONS_FILE
-from lavis_emovit.checkpoints.tuned_files import TunedFiles, base_of, find_tuned, processors_at
+from lavis_emovit.checkpoints.tuned_files import TunedFiles, base_of, find_tuned, processors_at, weights_under
 from lavis_emovit.emotion.labels import LabelSet, get_label_set
 from lavis_emovit.errors import UserError
 from lavis_emovit.evaluation.trained_questions import TrainedQuestion, TrainedQuestions
@@ -92,7 +92,12 @@ class Tuned:
         return tuple(Asking.of(self.asked(kind)) for kind in dict.fromkeys(asked))
 
     def predict(
-        self, places: str | Path | Iterable[str | Path], kinds: Iterable[str] = (), *, batch_size: int = 16
+        self,
+        places: str | Path | Iterable[str | Path],
+        kinds: Iterable[str] = (),
+        *,
+        batch_size: int = 16,
+        image_root: Path | None = None,
     ) -> list[ImagePrediction]:
         """What `emovit predict` says about images, without a file.
 
@@ -100,6 +105,7 @@ class Tuned:
             places: images, folders, patterns, records files or shards, or one of them.
             kinds: `emotion`, `valence_arousal`, `action_units` or `explanation`; none: those of the run.
             batch_size: images at once.
+            image_root: folder of the image paths of records, if not theirs.
 
         Returns:
             a row for each image, in the order of the places; one that cannot be read has the reason as `error`.
@@ -108,7 +114,7 @@ class Tuned:
             UserError: a place has no images, or the model cannot be asked.
         """
         given = [places] if isinstance(places, str | Path) else places
-        images = input_images([str(place) for place in given])
+        images = input_images([str(place) for place in given], image_root)
         settings = PredictionSettings(self.askings(kinds))
         return [row for rows in predict(self.adapter, images, settings, batch_size=batch_size) for row in rows]
 
@@ -149,6 +155,7 @@ def load_tuned(
     amp: str | None = None,
     step: int | None = None,
     labels: str | None = None,
+    base: str | Path | None = None,
     model: Mapping[str, Any] | None = None,
 ) -> Tuned:
     """Load a tuned model as it was trained and evaluated.
@@ -160,8 +167,8 @@ def load_tuned(
         amp: `off`, `bf16` or `fp16`; None: as `off`.
         step: of a run, the checkpoint of this step instead of the best one.
         labels: name of a label set, or `labels: a, b, c`, for a model that has none or is to choose from others.
-        model: settings over those of the run, as a recipe has them below `model`, such as `pretrained` (of
-            image-text models, `path`) where the weights under the tuned ones have moved.
+        base: folder or hub id of the weights that it was tuned from, if they have moved.
+        model: settings over those of the run, as a recipe has them below `model`.
 
     Raises:
         UserError: there is no such model, it is damaged, or it does not fit the weights under it.
@@ -173,7 +180,7 @@ def load_tuned(
     from lavis_emovit.evaluation.adapters.lavis_model import LavisModel, inference
 
     dtype = amp_dtype(amp or "off")
-    files = find_tuned(location, step)
+    files = find_tuned(location, step, None if base is None else str(base))
     values = {**files.model, **(model or {})}
     written = processors_at(files.questions, base_of(files.model), base_of(values))
     questions = valid_settings(TrainedQuestions, written, "questions", f"{location}, {QUESTIONS_FILE}")
@@ -182,9 +189,10 @@ def load_tuned(
     model_class = registry.get_model_class(str(values.get("arch")))
     if model_class is None:
         raise UserError(f"{location}: its model '{values.get('arch')}' is not registered; install what registers it")
-    found = model_class.from_config(values)
-    if files.checkpoint is not None:
-        load_trained(found, *files.checkpoint)
+    with weights_under(files):
+        found = model_class.from_config(values)
+        if files.checkpoint is not None:
+            load_trained(found, *files.checkpoint)
     chosen = choose_device(device)
     own_image, own_text = found.processors()
     image_processor = _processor(questions.image_processor) or own_image

@@ -35,15 +35,16 @@ SURFACE = {
     " RECORDS",
     "data stats": "--json --strict RECORDS",
     "data verify": "--images --json --near --show --strict --workers RECORDS",
-    "demo": "--amp --compare --corrections --device --examples --host --labels --port --threshold MODEL",
+    "demo": "--amp --base --compare --compare-base --corrections --device --examples --host --image-root"
+    " --labels --port --threshold MODEL",
     "doctor": "--answer-tokens --gpu --gpus --images --json --options --pairs-per-image --question-tokens --recipe"
     " --utilisation MORE",
     "export data": "--as-shown --format --images --join --kinds --out --skip-bad --strict PLACE",
     "export rewards": "--format --leave-out --options --out --overwrite PRESET",
-    "pack": "--step MODEL TARGET",
-    "push": "--dry-run --license --message --public --revision --step MODEL REPO",
-    "predict": "--amp --batch-size --calibrated --device --explain --image-root --kinds --labels --out --overwrite"
-    " --processes --step --threshold --top-k --workers IMAGES MODEL",
+    "pack": "--base --step MODEL TARGET",
+    "push": "--base --dry-run --license --message --public --revision --step MODEL REPO",
+    "predict": "--amp --base --batch-size --calibrated --device --explain --image-root --kinds --labels --out"
+    " --overwrite --processes --step --threshold --top-k --workers IMAGES MODEL",
     "review": "--adjudicator --agreement --decisions --disputed --host --images --labels --out --port --reviewer PLACE",
     "suite export": "--options --out --to RECIPE",
     "facial annotate": "--faces --images --max-entropy --min-face-px --out --shown-margin --teacher SOURCE",
@@ -97,8 +98,8 @@ SURFACE = {
     "judge sheet": "--benchmark --first --limit --out --question --second --seed SUITE_DIR",
     "report": "--out RUN_DIRS",
     "reproduce": "--list NAME",
-    "serve": "--allow-without-key --amp --batch-size --device --host --max-image-mb --max-megapixels --max-tokens"
-    " --max-waiting --max-waiting-mb --name --port --step MODEL",
+    "serve": "--allow-without-key --amp --base --batch-size --device --host --max-image-mb --max-megapixels"
+    " --max-tokens --max-waiting --max-waiting-mb --name --port --step MODEL",
     "shards build": "--frames --images --out --overwrite --part --processes --resize --samples-per-shard --seed"
     " --skip-bad --split RECORDS",
     "shards card": "--overwrite FOLDER",

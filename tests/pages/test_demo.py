@@ -2,7 +2,7 @@
 
 Properties:
 - labels, numbers and texts on the page are those of the model for the uploaded image, and for the visitor's question;
-- examples are images of the test split, and their labels those of people;
+- examples are images of the test split, or of records whose images may be elsewhere, and their labels those of people;
 - the heat map is drawn from the attention over the image; a model without a Q-Former says why it has none;
 - a correction is a record with the image, the label, who, when, and what the model said; it needs all of them, and
   never replaces another;
@@ -33,6 +33,7 @@ import pytest
 from PIL import Image
 
 import lavis_emovit
+from lavis_emovit.cli.main import main
 from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.evaluation.adapters.lavis_model import LavisModel, inference
 from lavis_emovit.evaluation.report.table import MINUS
@@ -42,7 +43,7 @@ from lavis_emovit.pages.decisions import add_line
 from lavis_emovit.pages.examples import Example, examples
 from lavis_emovit.pages.heat_map import heat_map, place_of, scaled
 from lavis_emovit.pages.uploads import shown_image
-from lavis_emovit.records import EmotionRecord, read_records
+from lavis_emovit.records import EmotionRecord, read_records, remember_image_root
 from lavis_emovit.tuned.inputs import input_images
 from lavis_emovit.tuned.predictions import ImagePrediction
 
@@ -115,6 +116,23 @@ def test_an_image_gets_the_answers_of_the_model(visit: Any, model: PageModel, ru
     assert visit.get_by_role("img", name="The image that you chose").evaluate("one => one.naturalWidth") > 0
     outside = [url for url in visit.requests if not url.startswith((visit.url, "data:", "blob:"))]
     assert len(visit.requests) > 10 and outside == []
+
+
+def test_examples_come_from_records_with_images_elsewhere(
+    model: PageModel, run: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = run.images[0]
+    record = EmotionRecord(id="a", image=image.name, split="test", source="mine", emotion="awe", label_set="mikels8")
+    records = tmp_path / "records.jsonl"
+    records.write_text(record.to_json() + "\n")
+    remember_image_root(records, tmp_path / "lost")
+    with pytest.raises(DataError, match="Pass their new folder with --image-root"):
+        examples(model.tuned, str(records))
+    (found,) = examples(model.tuned, str(records), image.parent)
+    assert (found.data, found.label) == (image.read_bytes(), "awe")
+    for options, problem in ((["--image-root", "x"], "--examples"), (["--compare-base", "x"], "--compare")):
+        assert main(["demo", str(run.folder), *options]) == 2
+        assert f"{options[0]} belongs to {problem}" in capsys.readouterr().err
 
 
 def test_an_example_is_answered_and_corrected(

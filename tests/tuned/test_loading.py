@@ -21,7 +21,10 @@ from lavis_emovit.cli.main import main
 from lavis_emovit.emotion.labels import get_label_set
 from lavis_emovit.emotion.questions import categorical_prompt
 from lavis_emovit.errors import ConfigError, UserError
+from lavis_emovit.evaluation.adapters.base import ModelPlace
+from lavis_emovit.evaluation.adapters.lavis_model import LavisModelSettings, open_lavis_model
 from lavis_emovit.evaluation.predictions import read_predictions
+from lavis_emovit.models.instructblip.weights import shipped_folder
 from lavis_emovit.paths import list_checkpoints
 from lavis_emovit.train import run_recipe
 from lavis_emovit.tuned.inputs import input_images
@@ -61,6 +64,34 @@ def test_all_forms_give_the_same_answers(run: SimpleNamespace, tmp_path: Path) -
         found = lavis_emovit.load_tuned(place)
         assert torch.equal(scores(found, run.images), expected), place
         assert (found.question, found.labels) == (lavis_emovit.load_tuned(run.folder).question, found.labels), place
+
+
+def test_weights_that_have_moved_are_found_by_base(run: SimpleNamespace, tmp_path: Path, capsys) -> None:
+    expected = lavis_emovit.load_tuned(run.folder)
+    moved = shutil.copytree(shipped_folder(expected.files.base), tmp_path / "weights")
+    found = lavis_emovit.load_tuned(run.folder, base=moved)
+    assert found.files.base == str(moved) != expected.files.base
+    assert torch.equal(scores(found, run.images), scores(expected, run.images))
+
+    assert main(["pack", str(run.folder), "moved.emovit", "--base", str(moved)]) == 0
+    assert lavis_emovit.load_tuned("moved.emovit").files.base == str(moved)
+    moved.rename(tmp_path / "elsewhere")
+    image = str(run.images[0])
+    assert main(["predict", "moved.emovit", image]) == 2
+    assert "If they have moved, pass their place: --base PLACE" in capsys.readouterr().err
+    assert main(["predict", "moved.emovit", image, "--base", str(tmp_path / "elsewhere")]) == 0
+    entry = {"adapter": "lavis", "checkpoint": "moved.emovit", "device": "cpu"}
+    with pytest.raises(UserError, match="`base` of a model in a suite"):
+        open_lavis_model(LavisModelSettings(**entry), ModelPlace("mine", tmp_path, tmp_path))
+    settings = LavisModelSettings(**entry, base=str(tmp_path / "elsewhere"))
+    adapter = open_lavis_model(settings, ModelPlace("mine", tmp_path, tmp_path))
+    assert adapter.identity()["trained"] == expected.files.weights_sha256
+    with pytest.raises(ValueError, match="`base` belongs to a `checkpoint` without `arch`"):
+        LavisModelSettings(**entry, arch="emovit_tiny", base="x")
+
+    assert main(["convert", str(run.folder), "whole"]) == 0
+    with pytest.raises(UserError, match="an exported folder has complete weights; omit the base 'x'"):
+        find_tuned("whole", base="x")
 
 
 def test_lavis_loads_it_by_its_folder(run: SimpleNamespace) -> None:
@@ -140,9 +171,6 @@ def test_a_run_of_an_earlier_version_says_what_to_choose(run: SimpleNamespace, t
 
 
 def test_suites_take_all_forms(run: SimpleNamespace, tmp_path: Path) -> None:
-    from lavis_emovit.evaluation.adapters.base import ModelPlace
-    from lavis_emovit.evaluation.adapters.lavis_model import LavisModelSettings, open_lavis_model
-
     pack(find_tuned(run.folder), tmp_path / "model.emovit", "card")
     place = ModelPlace("after", tmp_path, tmp_path)
     for location in (run.folder, tmp_path / "model.emovit"):

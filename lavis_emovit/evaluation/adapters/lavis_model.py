@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -59,6 +60,8 @@ class LavisModelSettings(Settings):
             it, only `trained_parts` and `lora` are, unless `config` sets them.
         checkpoint: a run's folder for its best checkpoint, one checkpoint, or without `arch` also an exported folder or
             an archive; null: the model as published.
+        base: without `arch`, the weights that the checkpoint was tuned from, if they have moved; with it, `config` has
+            them.
         train: the recipe that makes the checkpoint if it does not exist, then a run's folder; null: it must exist.
         config: settings over the model's defaults, as a recipe has them below `model`.
         device: `auto` takes the GPU if there is one.
@@ -68,6 +71,7 @@ class LavisModelSettings(Settings):
     arch: str | None = Field(default=None, min_length=1)
     model_type: str | None = None
     checkpoint: str | None = None
+    base: str | None = Field(default=None, min_length=1)
     train: TrainingSettings | None = None
     config: dict[str, Any] = Field(default_factory=dict)
     amp: Literal["off", "bf16", "fp16"] = "off"
@@ -85,6 +89,8 @@ class LavisModelSettings(Settings):
             raise ValueError("`train` needs `checkpoint`, the folder of the run")
         if self.arch is None and self.checkpoint is None:
             raise ValueError("name `arch`, or `checkpoint`, a tuned model")
+        if self.base is not None and (self.arch is not None or self.checkpoint is None):
+            raise ValueError("`base` belongs to a `checkpoint` without `arch`; else set the weights in `config`")
         if self.arch is None and self.model_type is not None:
             raise ValueError("`model_type` belongs to `arch`; without one, the settings are those of the checkpoint")
         return self
@@ -215,16 +221,17 @@ def open_lavis_model(entry: LavisModelSettings, place: ModelPlace) -> LavisModel
     from lavis.common.registry import registry
 
     from lavis_emovit.checkpoints.finding import load_trained
-    from lavis_emovit.checkpoints.tuned_files import find_tuned
+    from lavis_emovit.checkpoints.tuned_files import find_tuned, weights_under
     from lavis_emovit.distributed.devices import AMP_DTYPES, choose_device
 
     key = f"suite.models.{place.name}"
-    tuned = find_tuned(entry.checkpoint) if entry.checkpoint is not None else None
+    tuned = find_tuned(entry.checkpoint, base=entry.base) if entry.checkpoint is not None else None
     if entry.arch is not None and tuned is not None and tuned.checkpoint is None:
         raise ConfigError([f"{key}: {entry.checkpoint} has complete weights and their settings; remove `arch`"], key)
     own = tuned.model if tuned is not None and entry.arch is None else None
     values = model_values(_with_trained(entry, tuned), key) if own is None else {**own, **entry.config}
-    model = registry.get_model_class(values["arch"]).from_config(values)
+    with weights_under(tuned) if own is not None and tuned is not None else nullcontext():
+        model = registry.get_model_class(values["arch"]).from_config(values)
     identity: dict[str, Any] = {"adapter": "lavis", **model.identity(), "trained": None, "amp": entry.amp}
     if tuned is not None:
         identity |= {"trained": tuned.weights_sha256}
@@ -251,8 +258,6 @@ def _with_trained(entry: LavisModelSettings, tuned: TunedFiles | None) -> LavisM
 
 def inference(device: torch.device, dtype: torch.dtype | None) -> Run:
     """Calls functions without gradients, with autocast to a precision if there is one."""
-    from contextlib import nullcontext
-
     import torch
 
     def run(function: Callable[[], Any]) -> Any:

@@ -21,7 +21,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from lavis_emovit.clips.clip import Clip, RelativePath
 from lavis_emovit.errors import DataError, bullet_list
 from lavis_emovit.files import atomic_writer, is_plain_name, load_json, parse_json, read_file, write_json
-from lavis_emovit.settings import FrozenModel, nearest_name
+from lavis_emovit.settings import FrozenModel, Number, Text, nearest_name
 
 InstructionKind = Literal["categorical", "conversation", "reasoning", "description", "explanation"]
 INSTRUCTION_KINDS: tuple[str, ...] = get_args(InstructionKind)
@@ -46,8 +46,8 @@ class Attributes(FrozenModel):
     `brightness` ranges from 0 (darkest) to 1, `colorfulness` from 0 (black and white) to 1.
     """
 
-    brightness: float | None = Field(default=None, ge=0.0, le=1.0)
-    colorfulness: float | None = Field(default=None, ge=0.0, le=1.0)
+    brightness: Number | None = Field(default=None, ge=0.0, le=1.0)
+    colorfulness: Number | None = Field(default=None, ge=0.0, le=1.0)
     scene: str | None = None
     object: list[str] | None = None
     facial_expression: str | None = None
@@ -71,7 +71,7 @@ class Utterance(FrozenModel):
 
     text: str = Field(min_length=1)
     emotion: str | None = None  # the emotion that it explains, a member of the record's label set
-    score: float | None = None  # rating of the text, with the meaning and range that the dataset defines
+    score: Number | None = None  # rating of the text, with the meaning and range that the dataset defines
 
 
 class AnsweredQuestion(FrozenModel):
@@ -84,7 +84,7 @@ class AnsweredQuestion(FrozenModel):
         id: of the question in its benchmark, unique within the record; null: its number in the record, from 0.
     """
 
-    question: str = Field(min_length=1)
+    question: Text
     answers: list[str] = Field(min_length=1)
     options: list[str] | None = Field(default=None, min_length=2)
     categories: dict[str, str] | None = None
@@ -105,7 +105,7 @@ class Statement(FrozenModel):
     `categories` and `id` are as in `AnsweredQuestion`.
     """
 
-    text: str = Field(min_length=1)
+    text: Text
     is_correct: bool
     categories: dict[str, str] | None = None
     id: str | None = Field(default=None, min_length=1)
@@ -122,17 +122,17 @@ class EmotionRecord(FrozenModel):
     emotion: str | None = None  # label, a member of the label set `label_set`
     label_set: str | None = None
     labels: list[str] | None = None  # members of `label_set` that all apply, in datasets with several labels per image
-    votes: dict[str, float] | None = None  # label -> share of the annotators; the shares sum to 1
+    votes: dict[str, Number] | None = None  # label -> share of the annotators; the shares sum to 1
     attributes: Attributes = Attributes()
     caption: str | None = None
     # valence, arousal, dominance: in [-1, 1].
-    valence: float | None = Field(default=None, ge=-1.0, le=1.0)
-    arousal: float | None = Field(default=None, ge=-1.0, le=1.0)
-    dominance: float | None = Field(default=None, ge=-1.0, le=1.0)
+    valence: Number | None = Field(default=None, ge=-1.0, le=1.0)
+    arousal: Number | None = Field(default=None, ge=-1.0, le=1.0)
+    dominance: Number | None = Field(default=None, ge=-1.0, le=1.0)
     # Number of the facial action unit -> intensity from 0 (absent) to 5, as in FACS.
-    action_units: dict[int, float] | None = None
+    action_units: dict[int, Number] | None = None
     # The person that the record describes, as (left, top, right, bottom) in pixels of the image.
-    box: tuple[float, float, float, float] | None = None
+    box: tuple[Number, Number, Number, Number] | None = None
     utterances: list[Utterance] = Field(default_factory=list)
     instructions: list[Instruction] = Field(default_factory=list)  # the questions about the image for training
     questions: list[AnsweredQuestion] = Field(default_factory=list)  # with known answers, for evaluation
@@ -586,6 +586,8 @@ def _describe(item: Any) -> str:
         }
         owner: type[FrozenModel] = parts.get(location[0], EmotionRecord) if len(location) > 1 else EmotionRecord
         return f"unknown key '{'.'.join(location)}'{nearest_name(location[-1], list(owner.model_fields))}"
+    if item["type"] == "string_pattern_mismatch":
+        return f"key '{'.'.join(location)}' is blank"
     if item["type"] == "missing":
         return f"key '{'.'.join(location)}' is missing"
     if item["type"] == "json_invalid":

@@ -11,9 +11,9 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, get_origin
+from typing import Annotated, Any, NamedTuple, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from lavis_emovit.errors import ConfigError
 from lavis_emovit.files import load_json, read_file
@@ -59,6 +59,11 @@ _OTHER_NAMES = {
 
 SettingsT = TypeVar("SettingsT", bound="Settings")
 
+Text = Annotated[str, StringConstraints(pattern=r"\S")]
+"""A text that is not blank."""
+Number = Annotated[float, Field(strict=True)]
+"""A number; pydantic would also read `true` as 1 and "0.5" as 0.5."""
+
 
 class FrozenModel(BaseModel):
     """Base of settings and of records; only declared fields and finite numbers are accepted."""
@@ -68,6 +73,23 @@ class FrozenModel(BaseModel):
 
 class Settings(FrozenModel):
     """Base of all settings classes. Records are read too often for its check, and have no whole numbers."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _truth_is_no_number(cls, values: Any) -> Any:
+        """pydantic reads `true`, which is also YAML's `yes` and `on`, as the number 1; as a text it is refused."""
+        if not isinstance(values, Mapping) or not any(isinstance(value, bool) for value in values.values()):
+            return values
+        return {name: str(value).lower() if cls._is_no_number(name, value) else value for name, value in values.items()}
+
+    @classmethod
+    def _is_no_number(cls, name: str, value: Any) -> bool:
+        """Whether a value is true or false, and that of a field for numbers only."""
+        if not isinstance(value, bool) or name not in cls.model_fields:
+            return False
+        annotation = cls.model_fields[name].annotation
+        types = {annotation, *get_args(annotation)}
+        return not types.isdisjoint((int, float)) and types.isdisjoint((bool, str))
 
     @model_validator(mode="after")
     def _integers_fit(self: SettingsT) -> SettingsT:

@@ -153,6 +153,8 @@ def test_numbers_are_finite(tmp_path, number, field, key):
         ({"image": "../1.jpg"}, r"key 'image': must be a path below the image root"),
         ({"image": "C:/1.jpg"}, r"key 'image': must be a path below the image root"),
         ({"valence": 2}, r"key 'valence': .*less than or equal to 1 \(got 2\)"),
+        ({"valence": True}, r"key 'valence': Input should be a valid number \(got True\)"),
+        ({"action_units": {"12": True}}, r"key 'action_units.12': Input should be a valid number \(got True\)"),
         ({"votes": {"awe": 0.4, "fear": 0.4}}, r"key 'votes': must be shares"),
         ({"box": [4, 0, 2, 9]}, r"key 'box': must be .left, top, right, bottom."),
         ({"questions": [{"question": "Why?"}]}, r"key 'questions.0.answers' is missing"),

@@ -86,6 +86,13 @@ class _Page(Settings):
                 "page.limits.hi: unknown key (did you mean 'high'?)",
             ],
         ),
+        (
+            {"title": "x", "limits": {"high": True}, "shape": {"name": "round", "radius_px": False}},
+            [
+                f"page.{key}: Input should be a valid integer, unable to parse string as an integer (got '{value}')"
+                for key, value in (("shape.radius_px", "false"), ("limits.high", "true"))
+            ],
+        ),
         ({"title": "x", "limits": {"low": 5}}, ["page.limits: low 5 is above high 1"]),
         ({"title": "x", "limits": "some/path"}, ["page.limits: expected a mapping of settings (got 'some/path')"]),
         ({"title": "x", "shape": "some/path"}, ["page.shape: expected a mapping of settings (got 'some/path')"]),

@@ -8,7 +8,7 @@ import os
 import re
 import unicodedata
 from abc import ABC, abstractmethod
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -199,6 +199,7 @@ class Reader(ABC):
         self._spelt: dict[str, Counter[str]] = {}  # label -> names that the dataset has for it -> images
         self._faults: list[tuple[str, str]] = []  # place, message
         self._num_read = 0
+        self._odd_truths: dict[str, list[str]] = defaultdict(list)  # what is odd -> where
         self._spellings: dict[Path, dict[str, str]] = {}  # folder -> name in composed Unicode -> name on disk
 
     # A layout defines the following.
@@ -246,8 +247,11 @@ class Reader(ABC):
     def _read(self) -> Iterator[EmotionRecord]:
         for record in self.records():
             self._num_read += 1
+            self._look_at_truths(record)
             yield record
         self._note_names()
+        for what, ids in self._odd_truths.items():
+            self.notes.add(f"{len(ids)} {what} (first: {ids[0]})", expected=True)
         if self._faults:
             count = len(self._faults)
             self._refuse(f"{count} fault{'s' if count > 1 else ''}")
@@ -294,6 +298,18 @@ class Reader(ABC):
         """The label set of records, for a dataset with these labels."""
         return self.settings.coarsen_to or labels.name
 
+    def _look_at_truths(self, record: EmotionRecord) -> None:
+        """Collect questions and statements whose truth is in doubt; they are kept."""
+        for number, one in enumerate(record.questions):
+            if one.options and len({option.strip().casefold() for option in one.options}) < len(one.options):
+                place = f"question {one.id or number} of {record.id}"
+                self._odd_truths["questions have the same option twice, either of which counts"].append(place)
+        truths: dict[str, bool] = {}
+        for statement in record.statements:
+            if truths.setdefault(statement.text.strip().casefold(), statement.is_correct) != statement.is_correct:
+                place = f"'{statement.text}' of {record.id}"
+                self._odd_truths["statements are both correct and incorrect"].append(place)
+
     def _note_names(self) -> None:
         """Note names that are read as one label although they differ, and names that are probably misspelt."""
         for label, names in sorted(self._spelt.items()):
@@ -315,6 +331,7 @@ class Reader(ABC):
 
         Unicode has two forms of letters with accents, and a table may use another one than the file system.
         """
+        image = str(PurePosixPath(image))  # `./a.jpg` and `a.jpg` are one image
         # `os.path.isfile` does not raise for names that no file can have.
         if os.path.isfile(self.image_root / image):  # noqa: PTH113
             return image

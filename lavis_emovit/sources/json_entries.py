@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lavis_emovit.errors import DataError
@@ -30,9 +30,11 @@ def refuse_repeated(first: dict[str, int], name: str, number: int, what: str) ->
 
 def image_fields(reader: Reader, name: str) -> dict[str, Any]:
     """`id`, `image` and `split` of the record of a file below `settings.images`. DataError if it is missing."""
+    image = reader.require_image(f"{reader.settings.images}/{name}")
+    name = str(PurePosixPath(name))
     return {
         "id": name.rpartition(".")[0] or name,
-        "image": reader.require_image(f"{reader.settings.images}/{name}"),
+        "image": image,
         "split": reader.settings.split,
     }
 

@@ -54,8 +54,9 @@ def test_statements_that_are_not_as_published(tmp_path):
         {**good, "image_id": "awe/2.png"},
         {"image_id": "awe/1.png", "statement_list": [{"statement": "Awe.", "label": "Correct?"}]},
         {"image_id": "awe/1.png", "statement_list": []},
-        {"image_id": "awe/1.png", "statement_list": [{"statement": "", "label": "correct"}]},
+        {"image_id": "awe/1.png", "statement_list": [{"statement": " ", "label": "correct"}]},
         ["awe/1.png"],
+        {**good, "image_id": "./awe//1.png"},
     ]
     (tmp_path / "MVEI_metadata.json").write_text(json.dumps(entries))
     text = problems_of(StatementReader(tmp_path, source="mvei"))
@@ -64,15 +65,42 @@ def test_statements_that_are_not_as_published(tmp_path):
         "entry 2: the image images/awe/2.png is missing",
         "entry 3: statement_list.0.label: Input should be 'correct' or 'incorrect' (got 'Correct?')",
         "entry 4: statement_list: List should have at least 1 item",
-        "entry 5: image 'awe/1.png': key 'statements.0.text'",
+        "entry 5: image 'awe/1.png': key 'statements.0.text' is blank",
         "entry 6: expected an object with image_id",
+        "entry 7: the image './awe//1.png' is already in entry 0",
     ):
         assert problem in text, problem
-    assert "6 faults" in text
+    assert "7 faults" in text
+
+
+def test_truths_in_doubt_are_kept_and_named(tmp_path):
+    picture(tmp_path / "images" / "1.png")
+    statements = [("Awe.", "correct"), ("awe. ", "incorrect"), ("Calm.", "correct"), ("Calm.", "correct")]
+    entry = {
+        "image_id": "1.png", "statement_list": [{"statement": text, "label": label} for text, label in statements],
+    }  # fmt: skip
+    (tmp_path / "MVEI_metadata.json").write_text(json.dumps([entry]))
+    notes = Notes()
+    (record,) = StatementReader(tmp_path, source="mvei", notes=notes).read()
+    assert len(record.statements) == 4
+    assert notes.lines == ["1 statements are both correct and incorrect (first: 'awe. ' of mvei/1)"]
+    image = {
+        "image_name": "1.png", "emotion_list": [["fear", 3], ["joy", 30], ["anger", 9]], "Valence": [5.0],
+        "Arousal": [5.0], "Dominance": [5.0], "judge_Q": "Joy?", "judge_A": {"A": "Yes", "B": "yes "},
+        "judge_answer": "A",
+    }  # fmt: skip
+    (tmp_path / "Ebench_1_data(jac_en_check).json").write_text(json.dumps([image]))
+    notes = Notes()
+    (record,) = EEmoBenchReader(tmp_path, source="eemo", notes=notes).read()
+    assert record.ranking == ["joy", "anger", "fear"]
+    assert notes.lines == [
+        "some emotions are not in the order of their points; their points decide",
+        "1 questions have the same option twice, either of which counts (first: question judge of eemo/1)",
+    ]
 
 
 def test_entries_of_single_images_that_are_not_as_published(tmp_path):
-    for number in range(1, 5):
+    for number in range(1, 6):
         picture(tmp_path / "images" / f"{number}.jpg")
     good = {
         "image_name": "1.jpg", "emotion_list": [["joy", 9], ["fear", 5], ["anger", 1]], "Valence": [5.0, 1, 1],
@@ -84,6 +112,7 @@ def test_entries_of_single_images_that_are_not_as_published(tmp_path):
         {**good, "image_name": "2.jpg", "Valence": [9.5, 1, 1]},
         {**good, "image_name": "3.jpg", "emotion_list": [["hope", 9]]},
         {key: value for key, value in {**good, "image_name": "4.jpg"}.items() if key != "Arousal"},
+        {**good, "image_name": "5.jpg", "judge_Q": " "},
     ]
     file = tmp_path / "Ebench_1_data(jac_en_check).json"
     file.write_text(json.dumps(entries))
@@ -93,6 +122,7 @@ def test_entries_of_single_images_that_are_not_as_published(tmp_path):
         "valence 9.5 is outside the scale 1 to 9",
         "hope",
         "Arousal",
+        "key 'questions.0.question' is blank",
     ):
         assert problem in text, problem
     file.write_text(json.dumps([good, {**good, "new_key": 1}]))
@@ -113,6 +143,7 @@ def test_pairs_that_are_not_as_published(tmp_path):
         {**good, "id": 2, "options": "__import__('os')"},
         {**good, "id": 3, "correct_answer": "E"},
         {**good, "id": 4, "image2_url": "gone.jpg"},
+        {**good, "id": 5, "options": "{'A': 'Both.', 'B': 'One.', 'A': 'Neither.'}"},
     ]
     (tmp_path / "EEmo-Bench(pair).json").write_text(json.dumps(entries))
     text = problems_of(EEmoPairReader(tmp_path, source="pair", extract_to=tmp_path / "out"))
@@ -121,6 +152,7 @@ def test_pairs_that_are_not_as_published(tmp_path):
         "question 2: options are no Python dict",
         "question '3': the answer 'E' is none of the options",
         "the image gone.jpg is missing",
+        "question 5: several options have the same letter",
     ):
         assert problem in text, problem
     with pytest.raises(DataError, match="joined in new files"):
@@ -158,6 +190,8 @@ def test_all_pair_questions_are_read(tmp_path):
     # The right option of question 815 is empty.
     assert len(found) == len(questions) - 1 == 2011 and notes.num_rows == 2012 and not notes.unused
     assert notes.skipped == {"questions with an option without text": 1} and "815" not in found
+    (line,) = notes.lines
+    assert line.startswith("1 questions have the same option twice") and "question 1838" in line
     assert len(records) == len({(one["image1"], one["image2"]) for one in questions})
     for one in questions:
         if one["id"] == 815:
@@ -179,6 +213,10 @@ def test_keys_of_nested_objects_are_columns(tmp_path):
     assert record.emotion == "calm" and not notes.unused
     (tmp_path / "labels.jsonl").write_text("\n".join(map(json.dumps, rows)))
     assert "line 2: no key 'about.mood.name'" in problems_of(TableReader(tmp_path, settings, source="x"))
+    (tmp_path / "labels.jsonl").write_text(json.dumps({**rows[0], "text": {"en": "A lake."}}))
+    columns = {**columns, "caption": "text"}
+    settings = settings.model_copy(update={"columns": settings.columns.model_copy(update=columns)})
+    assert "column 'text': expected a text, got a dict" in problems_of(TableReader(tmp_path, settings, source="x"))
 
 
 @pytest.mark.parametrize("outside", ["../secret.png", "a/../../secret.png", "/secret.png"])

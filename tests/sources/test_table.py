@@ -90,7 +90,7 @@ def test_files_that_are_not_tables_are_refused(content, settings, expected, tmp_
 def test_the_line_of_excel_that_names_the_delimiter_is_no_row(tmp_path, head, skip):
     path = tmp_path / "labels.csv"
     path.write_bytes(f"{skip}{head}image;text\na.jpg;1, 2, 3, 4\n".encode("utf-8-sig"))
-    rows = list(read_rows(path, TableSettings(skip_rows=bool(skip)), ["image"], Notes()))
+    rows = list(read_rows(path, TableSettings(skip_rows=int(bool(skip))), ["image"], Notes()))
     assert rows == [(f"line {4 if skip else 3}", {"image": "a.jpg", "text": "1, 2, 3, 4"})]
 
 

@@ -76,11 +76,14 @@ class EEmoBenchReader(OneFileReader, layout="eemo_bench"):
 
     def _record(self, image: _Image) -> EmotionRecord:
         labels = get_label_set(LABEL_SET)
+        strongest = sorted(image.emotion_list, key=lambda one: -one[1])
+        if strongest != image.emotion_list:
+            self.notes.add("some emotions are not in the order of their points; their points decide", expected=True)
         return self.record(
             f"image '{image.image_name}'",
             **image_fields(self, image.image_name),
             label_set=labels.name,
-            ranking=[labels.canonical(emotion) for emotion, _ in image.emotion_list],
+            ranking=[labels.canonical(emotion) for emotion, _ in strongest],
             **{axis: scaled(getattr(image, axis.capitalize())[0], axis) for axis in _AXES},
             questions=[
                 answered_question(

@@ -124,9 +124,12 @@ class EEmoPairReader(OneFileReader, layout="eemo_bench_pair"):
 def _options(question: _Question) -> dict[str, str]:
     """The options, which the file has as the text of a Python dict."""
     try:
-        options = ast.literal_eval(question.options or "")
+        tree = ast.parse(question.options or "", mode="eval").body
+        options = ast.literal_eval(tree)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         options = None
+    if isinstance(options, dict) and isinstance(tree, ast.Dict) and len(tree.keys) > len(options):
+        raise DataError(f"question {question.id}: several options have the same letter: {question.options!r:.80}")
     if not isinstance(options, dict) or not all(isinstance(one, str) for pair in options.items() for one in pair):
         raise DataError(f"question {question.id}: options are no Python dict of texts: {question.options!r:.80}")
     return options

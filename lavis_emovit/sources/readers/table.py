@@ -170,6 +170,9 @@ class TableReader(Reader, layout="table"):
         for field in _TEXTS:
             column = getattr(columns, field)
             if column is not None and cells[column]:
+                if isinstance(row[column], (dict, list)):
+                    kind = type(row[column]).__name__
+                    raise DataError(f"column '{column}': expected a text, got a {kind} ({reprlib.repr(row[column])})")
                 values[field] = cells[column]
         if "group" in values and columns.group is not None:
             values["group"] = group_name(row[columns.group], self._groups)

@@ -24,7 +24,7 @@ test: $(READY)  ## Run the test suite (PYTEST_FLAGS="-k shards" to choose).
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_FLAGS)
 
 test-teachers: $(READY)  ## Install the teachers, each in an environment of its own, and test them (nightly).
-	$(BIN)/emovit facial teachers --install all
+	PATH="$(abspath .tooling/bin):$$PATH" $(BIN)/emovit facial teachers --install all
 	EMOVIT_TEST_TEACHERS=1 $(BIN)/python -m pytest tests/teachers/test_real_teachers.py
 
 lint: $(READY)  ## Check style and types.

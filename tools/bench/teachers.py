@@ -1,0 +1,139 @@
+"""What teachers see in the London Faces: faces found, accuracy, and what their uncertainty is worth.
+
+    python tools/bench/teachers.py        # minutes; needs all teachers, and ../shared/data or EMOVIT_SHARED
+
+Each of 102 people smiles once and looks neutral once. A face that a teacher does not find counts as a wrong answer.
+Nothing is fitted to these photographs, so all of them are a test. Intervals (95 %) resample people.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import itertools
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import roc_auc_score
+
+from lavis_emovit.evaluation.metrics.resampling import Resamples
+from lavis_emovit.evaluation.metrics.results import Interval
+from lavis_emovit.records import EmotionRecord
+from lavis_emovit.teachers.annotation import Counts, ask_teachers
+from lavis_emovit.teachers.answers import AnswerFile
+from lavis_emovit.teachers.catalogue import TEACHERS
+from lavis_emovit.teachers.choosing import OK, FaceSettings, choose_face
+from lavis_emovit.teachers.combining import Combined, combine
+
+sys.path.append(str(Path(__file__).resolve().parent))
+from bench_result import ROOT, environment_info, write_result
+
+LABELS = {"happy": "happiness", "neutral": "neutral"}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "teachers.json")
+    parser.add_argument(
+        "--work", type=Path, default=Path("output/teachers"), help="folder of the answers, for resuming"
+    )
+    arguments = parser.parse_args(argv)
+    folder = Path(os.environ.get("EMOVIT_SHARED", ROOT.parent / "shared")) / "data" / "london_faces"
+    with (folder / "labels.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    records = [
+        EmotionRecord(id=row["image"], image=row["image"], split="test", source="london_faces", group=row["identity"])
+        for row in rows
+    ]
+    teachers, settings, counts = list(TEACHERS.values()), FaceSettings(), Counts()
+    seen: dict[str, list[Mapping[str, float] | None]] = {teacher.name: [] for teacher in teachers}
+    with AnswerFile(arguments.work / "answers.jsonl") as answers:
+        for record, given in ask_teachers(records, folder, teachers, answers, settings, counts):
+            for teacher, answer in zip(teachers, given):
+                status, face = choose_face(answer, None, settings)
+                # A teacher that only finds faces has done what it can.
+                status = OK if status == "no_expression" and not teacher.names_expressions else status
+                counts.add(teacher, record, status, answer.reason)
+                seen[teacher.name].append(face.expressions if face is not None and status == OK else None)
+    truths = [LABELS[row["emotion"]] for row in rows]
+    _, groups = np.unique([row["identity"] for row in rows], return_inverse=True)
+    named = [teacher.name for teacher in teachers if teacher.names_expressions]
+    sets = [chosen for size in range(1, len(named) + 1) for chosen in itertools.combinations(named, size)]
+    result = {
+        "benchmark": "teachers",
+        "data": "Face Research Lab London Set, 102 people, neutral and smiling, 256 x 256 px",
+        "num_images": len(rows),
+        "statuses": {name: dict(found) for name, found in counts.by_teacher.items()},
+        "results": {" + ".join(chosen): measure([seen[name] for name in chosen], truths, groups) for chosen in sets},
+        "command": "python tools/bench/teachers.py",
+        **environment_info("lavis_emovit/teachers", "tools/bench/teachers.py"),
+    }
+    write_result(arguments.out, result)
+    for name, numbers in result["results"].items():
+        print(name, numbers)
+    return 0
+
+
+def measure(
+    seen: Sequence[Sequence[Mapping[str, float] | None]], truths: Sequence[str], groups_N: np.ndarray
+) -> dict[str, Any]:
+    """Results of one or several teachers: for each, the probabilities of N images, or None without a face.
+
+    `accuracy`: the most likely of all labels is right. `accuracy_of_two`: of happiness and neutral, the right one is
+    more likely. `entropy_auroc` and `mutual_information_auroc`: how well they rank errors above right answers, of found
+    faces. `accuracy_of_certain_half`: of the images with the lower entropy.
+    """
+    combined: list[Combined | None] = []
+    for of_image in zip(*seen):
+        known = [one for one in of_image if one is not None]
+        combined.append(combine(known) if known else None)
+    right_N = np.array([one is not None and one.label == truth for one, truth in zip(combined, truths)])
+    two_N = np.array([one is not None and _of_two(one) == truth for one, truth in zip(combined, truths)])
+    resamples = Resamples(len(truths), groups_N, num_resamples=1000)
+    numbers: dict[str, Any] = {
+        "num_found": sum(one is not None for one in combined),
+        "accuracy": _with_interval(right_N, resamples),
+        "accuracy_of_two": _with_interval(two_N, resamples),
+    }
+    found_N = np.array([one is not None for one in combined])
+    measures: dict[str, Callable[[Combined], float]] = {"entropy": lambda one: one.entropy}
+    if len(seen) > 1:
+        measures["mutual_information"] = lambda one: one.mutual_information
+    for name, value in measures.items():
+        values_N = np.array([value(one) if one is not None else 0.0 for one in combined])
+        numbers[f"{name}_auroc"] = _auroc(values_N, ~right_N, found_N, resamples)
+        if name == "entropy":
+            certain_N = found_N & (values_N <= np.median(values_N[found_N]))
+            numbers["accuracy_of_certain_half"] = round(float(right_N[certain_N].mean()), 4)
+    return numbers
+
+
+def _of_two(one: Combined) -> str:
+    return max(LABELS.values(), key=lambda label: one.votes[label])
+
+
+def _with_interval(right_N: np.ndarray, resamples: Resamples) -> dict[str, float]:
+    return _rounded(float(right_N.mean()), resamples.mean_interval(right_N.astype(float)))
+
+
+def _auroc(values_N: np.ndarray, wrong_N: np.ndarray, found_N: np.ndarray, resamples: Resamples) -> dict[str, float]:
+    """Area under the curve of errors by a measure of uncertainty, of the found faces."""
+
+    def area(weights_N: np.ndarray) -> float:
+        return float(roc_auc_score(wrong_N[found_N], values_N[found_N], sample_weight=weights_N[found_N]))
+
+    point = area(np.ones(len(values_N)))
+    values_R = resamples.per_resample(lambda weights: np.array([area(one) for one in weights]))
+    return _rounded(point, resamples.share_interval(values_R, point))
+
+
+def _rounded(value: float, interval: Interval) -> dict[str, float]:
+    return {"value": round(value, 4), "low": round(interval.low, 4), "high": round(interval.high, 4)}
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,44 @@
+"""The page about teachers.
+
+Properties:
+- its figures are those of the benchmark's result;
+- it names every teacher with its version, and every status that the code gives.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from pathlib import Path
+
+from lavis_emovit.teachers import choosing
+from lavis_emovit.teachers.catalogue import TEACHERS
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "teachers.md").read_text(encoding="utf-8")
+RESULT = json.loads((ROOT / "benchmarks" / "teachers.json").read_text(encoding="utf-8"))
+
+
+def _cell(figure):
+    return "-" if figure is None else f"{figure['value']:.2f} ({figure['low']:.2f} to {figure['high']:.2f})"
+
+
+def test_figures_are_those_of_the_benchmark():
+    rows = re.findall(r"^\| ((?:face-api|human|fer)[^|]*) \| (\d.*) \|$", PAGE, re.MULTILINE)
+    assert len(rows) == len(RESULT["results"]) == 7
+    for name, cells in rows:
+        found = RESULT["results"][name]
+        names = ("accuracy", "accuracy_of_two", "entropy_auroc", "mutual_information_auroc")
+        assert cells.split(" | ") == [str(found["num_found"]), *(_cell(found.get(key)) for key in names)]
+
+
+def test_all_teachers_and_statuses_are_named():
+    for teacher in TEACHERS.values():
+        row = next(line for line in PAGE.splitlines() if line.startswith(f"| `{teacher.name}` |"))
+        assert teacher.version in row and teacher.gives in row
+        assert teacher.title in RESULT["statuses"]
+    statuses = set(re.findall(r'return \(?"(\w+)"', inspect.getsource(choosing.choose_face))) | {"ok", "no_expression"}
+    assert len(statuses) == 6
+    for status in (*statuses, "unreadable", "error", "timeout", "crash"):
+        assert re.search(rf"^\|.*`{status}`.*\|", PAGE, re.MULTILINE), status

@@ -24,6 +24,7 @@ from PIL import Image
 
 from lavis_emovit.emotion.questions import chooser
 from lavis_emovit.errors import DataError
+from lavis_emovit.evaluation.adjudication import DecidedRate, adjudicate
 from lavis_emovit.evaluation.metrics.resampling import Resamples
 from lavis_emovit.evaluation.metrics.results import Interval, Result
 from lavis_emovit.files import atomic_writer, write_json
@@ -33,8 +34,8 @@ from lavis_emovit.records import EmotionRecord
 HUMAN = "human"
 """In place of a model: the human caption of the dataset with the highest score."""
 
-SHEET_NAME, CHOICES_NAME, KEY_NAME = "sheet.html", "choices.csv", "key.json"
-_COLUMNS = ("sheet", "number", "rater", "choice")
+SHEET_NAME, ENTRIES_NAME, CHOICES_NAME, KEY_NAME = "sheet.html", "sheet.json", "choices.csv", "key.json"
+COLUMNS = ("sheet", "number", "rater", "choice")
 _CHOICES = {"a": "A", "b": "B", "tie": "tie", "=": "tie", "equal": "tie", "both": "tie"}
 _IMAGE_SIDE_PX = 512
 QUESTION = "Which caption is funnier?"
@@ -70,6 +71,7 @@ class WinRate(Result):
         missing: rater -> numbers of the images for which their files have no row, not even a blank one.
         num_pairs: images with at least one choice.
         agreement: of the raters, see `nominal_alpha`.
+        decided: with one outcome for each image, see `adjudicate`; None if there is no adjudicator.
         share_of_a: choices for A among those for A or B; far from one half, raters chose by place and not by caption.
     """
 
@@ -86,6 +88,7 @@ class WinRate(Result):
     num_pairs: int
     agreement: float | None
     share_of_a: float | None
+    decided: DecidedRate | None = None
 
 
 def make_pairs(
@@ -126,7 +129,8 @@ def human_caption(record: EmotionRecord) -> str | None:
 def write_sheet(
     folder: str | os.PathLike[str], made: CaptionPairs, images: Mapping[str, bytes], seed: int, question: str = QUESTION
 ) -> str:
-    """Write sheet.html, choices.csv and key.json, which records the seed and the question that people answer.
+    """Write sheet.html, sheet.json with the same for `emovit judge page`, choices.csv, and key.json, which records the
+    seed and the question that people answer.
 
     Returns:
         the name of the sheet, which connects filled choices with their key.
@@ -148,6 +152,7 @@ def write_sheet(
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("lavis_emovit.evaluation"), autoescape=True, undefined=jinja2.StrictUndefined
     )
+    write_json(folder / ENTRIES_NAME, {"sheet": sheet, "question": question, "entries": entries})
     html = environment.get_template("sheet.html.jinja").render(
         sheet=sheet, entries=entries, choices=CHOICES_NAME, question=question
     )
@@ -155,7 +160,7 @@ def write_sheet(
         file.write(html)
     with atomic_writer(folder / CHOICES_NAME) as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(_COLUMNS)
+        writer.writerow(COLUMNS)
         writer.writerows([sheet, entry["number"], "", ""] for entry in entries)
     key = {
         "sheet": sheet,
@@ -170,13 +175,22 @@ def write_sheet(
     return sheet
 
 
-def score_sheets(key_path: str | os.PathLike[str], filled: Sequence[str | os.PathLike[str]], seed: int = 0) -> WinRate:
+def score_sheets(
+    key_path: str | os.PathLike[str],
+    filled: Sequence[str | os.PathLike[str]],
+    seed: int = 0,
+    adjudicator: str | None = None,
+) -> WinRate:
     """The win rate from the key.json of a sheet and filled copies of choices.csv, with choices `A`, `B` or `tie`.
 
     The default name of a rater is that of the file, with its folders if several files have the same name.
 
+    Args:
+        adjudicator: the rater who decides images on which others disagree, see `adjudicate`.
+
     Raises:
         DataError: a file cannot be read or belongs to another sheet, or rows cannot be used; all of them are named.
+            Or the adjudicator has no choice.
     """
     key = _read_key(Path(key_path))
     pairs = key["pairs"]
@@ -217,7 +231,15 @@ def score_sheets(key_path: str | os.PathLike[str], filled: Sequence[str | os.Pat
         lacking = [number for number in range(1, len(pairs) + 1) if (rater, number) not in found]
         if lacking:
             missing[rater] = lacking
-    return _win_rate(key, chosen, len(blank), missing, seed)
+    first_of = {number: "A" if pair.a_is_first else "B" for number, pair in enumerate(pairs, start=1)}
+    decided = adjudicate(chosen, first_of, adjudicator, seed) if adjudicator is not None else None
+    if adjudicator is not None:
+        # The choices of the others give the agreement and the rate of all raters.
+        chosen = {place: choice for place, choice in chosen.items() if place[0] != adjudicator}
+        missing.pop(adjudicator, None)
+        if not chosen:
+            raise DataError(f"only the adjudicator '{adjudicator}' has choices; add the files of the raters")
+    return _win_rate(key, chosen, len(blank), missing, seed).model_copy(update={"decided": decided})
 
 
 def _win_rate(
@@ -301,18 +323,18 @@ def _read_choices(path: Path) -> list[tuple[int, dict[str, str], list[str]]]:
     head = text.splitlines()[0] if text.strip() else ""
     reader = csv.DictReader(io.StringIO(text), delimiter=";" if ";" in head else ",", strict=True)
     try:
-        missing = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
+        missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
         if missing:
             raise DataError(
                 f"{path}: no column '{missing[0]}'; fill in a copy of {CHOICES_NAME} and keep its first line"
             )
-        twice = [name for name in _COLUMNS if (reader.fieldnames or ()).count(name) > 1]
+        twice = [name for name in COLUMNS if (reader.fieldnames or ()).count(name) > 1]
         if twice:
             raise DataError(f"{path}: two columns '{twice[0]}'; keep one of them")
         return [
             (
                 reader.line_num,
-                {name: (row[name] or "").strip() for name in _COLUMNS},
+                {name: (row[name] or "").strip() for name in COLUMNS},
                 [cell for cell in row.get(None, ()) if cell.strip()],  # type: ignore[call-overload]
             )
             for row in reader

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -28,15 +28,26 @@ def person_named(text: str) -> str:
     return name
 
 
-def add_line(path: Path, line: str) -> None:
-    """Add a line to a file; earlier lines stay as they are, and a reader never sees half a line."""
+def change_file(path: Path, change: Callable[[bytes], bytes]) -> None:
+    """Replace the content of a file, which may not exist yet, by what `change` makes of it.
+
+    Several people may do so at the same time, and a reader never sees half of it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with _lock, FileLock(path.with_name(f".{path.name}.lock")):
-        earlier = path.read_bytes() if path.exists() else b""
-        if earlier and not earlier.endswith(b"\n"):
-            earlier += b"\n"
+        changed = change(path.read_bytes() if path.exists() else b"")
         with atomic_writer(path, "wb") as file:
-            file.write(earlier + line.encode() + b"\n")
+            file.write(changed)
+
+
+def add_line(path: Path, line: str) -> None:
+    """Add a line to a file, see `change_file`; earlier lines stay as they are."""
+
+    def added(earlier: bytes) -> bytes:
+        separator = b"" if not earlier or earlier.endswith(b"\n") else b"\n"
+        return earlier + separator + line.encode() + b"\n"
+
+    change_file(path, added)
 
 
 def add_correction(

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from lavis_emovit.pages.answers import PageModel
     from lavis_emovit.pages.examples import Example
+    from lavis_emovit.pages.judgements import SheetEntry
     from lavis_emovit.pages.reviews import Decision, ReviewItem
     from lavis_emovit.tuned.predictions import ImagePrediction
 
@@ -91,6 +92,11 @@ def review_panel(
     `turn` differs from that of every other panel, so that the page notices each answer to a decision.
     """
     return _macro("review_panel", item, url, problem, labels, earlier, place, count, num_done, turn)
+
+
+def judge_panel(entry: SheetEntry, earlier: str | None, place: int, count: int, num_done: int, turn: int) -> str:
+    """An image with two captions and the buttons; for `turn` see `review_panel`."""
+    return _macro("judge_panel", entry, earlier, place, count, num_done, turn)
 
 
 def review_end(count: int, num_done: int, turn: int) -> str:

@@ -12,31 +12,11 @@ from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.images import data_url
 from lavis_emovit.pages import parts
 from lavis_emovit.pages.reviews import Review, ReviewItem, decide, first_open, read_decisions
-from lavis_emovit.pages.site import import_gradio, on_event
+from lavis_emovit.pages.site import BUTTONS_BY_KEYS, import_gradio, on_event
 from lavis_emovit.pages.uploads import shown_image
 
 WARNING = "What a person feels cannot be read off an image. Decide which label most people would give."
 _LEDE = "Accept the label, choose another one, or skip the image. Every decision is saved at once."
-# Buttons and keys do the same: a key clicks the button that names it.
-_KEYS = """
-let isWaiting = false;  // for the next image, so that a key pressed too early does not decide this one again
-watch("value", () => { isWaiting = false; });
-const decide = button => {
-  if (isWaiting || button.disabled) return;
-  isWaiting = true;
-  trigger("decide", {...button.dataset});
-};
-element.addEventListener("click", event => {
-  const button = event.target.closest("button[data-action]");
-  if (button) decide(button);
-});
-document.addEventListener("keydown", event => {
-  if (event.repeat || event.ctrlKey || event.metaKey || event.altKey) return;
-  if (event.target.closest("input, textarea, select")) return;
-  const button = element.querySelector(`button[aria-keyshortcuts="${CSS.escape(event.key.toLowerCase())}"]`);
-  if (button) { event.preventDefault(); decide(button); }
-});
-"""
 _LABEL_KEYS = "123456789"
 
 
@@ -52,7 +32,7 @@ def review_page(review: Review, items: Sequence[ReviewItem], reviewer: str, file
         html = partial(gradio.HTML, apply_default_css=False)
         html(parts.header(f"EmoVIT review, {reviewer}", "Is this label right?", _LEDE, WARNING))
         status = html(html_template='<p class="status" role="status">${value}</p>', value="")
-        panel = html(js_on_load=_KEYS, elem_id="panel")
+        panel = html(js_on_load=BUTTONS_BY_KEYS, elem_id="panel")
         quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         page.load(events.begin, None, [panel, status], **quiet)
         names = ("number", "action", "label")

@@ -21,6 +21,27 @@ MODEL_QUEUE = "model"
 KEPT_S = (600, 3600)
 """Every ten minutes, uploaded files that are older than an hour are deleted."""
 
+BUTTONS_BY_KEYS = """
+let isWaiting = false;  // for the next image, so that a key pressed too early does not decide this one again
+watch("value", () => { isWaiting = false; });
+const decide = button => {
+  if (isWaiting || button.disabled) return;
+  isWaiting = true;
+  trigger("decide", {...button.dataset});
+};
+element.addEventListener("click", event => {
+  const button = event.target.closest("button[data-action]");
+  if (button) decide(button);
+});
+document.addEventListener("keydown", event => {
+  if (event.repeat || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.target.closest("input, textarea, select")) return;
+  const button = element.querySelector(`button[aria-keyshortcuts="${CSS.escape(event.key)}" i]`);
+  if (button) { event.preventDefault(); decide(button); }
+});
+"""
+"""The script of a panel with `button[data-action]`: a click, or the key that a button names, triggers `decide`."""
+
 _MAX_VISITS = 100  # whose images are in memory
 
 # Gradio also takes settings from the environment; None: as if the variable were not set.

@@ -94,7 +94,8 @@ SURFACE = {
     "generate seke-tests": "--active-from --balanced --images --level --out --overwrite --per-class --seed --split"
     " --strict RECORDS",
     "init": "--column --dry-run --labels --model --name --out --overwrite --seed --set --splits DATA",
-    "judge score": "--json --seed FILLED KEY",
+    "judge page": "--choices --disputed --host --port --rater FOLDER",
+    "judge score": "--adjudicator --json --seed FILLED KEY",
     "judge sheet": "--benchmark --first --limit --out --question --second --seed SUITE_DIR",
     "report": "--out RUN_DIRS",
     "reproduce": "--list NAME",

@@ -91,6 +91,9 @@ def detect(
     images: ImagesOption = None,
     min_face_px: SmallestOption = 32.0,
     shown_margin: ShownOption = 0.5,
+    proxies: Annotated[
+        bool, Option("--proxies", help="Also write geometric proxies of action units, from the landmarks.")
+    ] = False,
     crops: Annotated[bool, Option("--crops", help="Also write the faces as images, with level eyes.")] = False,
     size_px: Annotated[int, Option(min=16, max=4096, help="Side of a crop.")] = 224,
     margin: Annotated[
@@ -113,7 +116,7 @@ def detect(
     with AnswerFile(out / ANSWERS) as answers:
         records, root = _open(source, images, out)
         for record, (answer,) in ask_teachers(records, root, chosen, answers, settings, counts):
-            for of_face, face in face_records(record, chosen[0], answer, settings, counts):
+            for of_face, face in face_records(record, chosen[0], answer, settings, counts, proxies=proxies):
                 found.append(of_face)
                 if crops:
                     cut.append(write_crop(of_face, face, root, out, len(cut), size_px=size_px, margin=margin))

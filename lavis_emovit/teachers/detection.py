@@ -16,6 +16,7 @@ from lavis_emovit.teachers.catalogue import Teacher
 from lavis_emovit.teachers.choosing import OK, FaceSettings, choose_face, large_faces
 from lavis_emovit.teachers.crops import crop_face
 from lavis_emovit.teachers.faces import Answer, Face
+from lavis_emovit.teachers.proxies import proxies_of
 
 _LABELS = "emotion labels votes valence arousal dominance action_units words ranking caption".split()
 
@@ -31,13 +32,20 @@ def image_records(folder: Path) -> Iterator[EmotionRecord]:
 
 
 def face_records(
-    record: EmotionRecord, teacher: Teacher, answer: Answer, settings: FaceSettings, counts: Counts
+    record: EmotionRecord,
+    teacher: Teacher,
+    answer: Answer,
+    settings: FaceSettings,
+    counts: Counts,
+    *,
+    proxies: bool = False,
 ) -> list[tuple[EmotionRecord, Face]]:
     """A record for each face of an image, from left to right.
 
     A record with a box keeps it and gets the face in it. Without one, the box becomes that of the face. Of several
     faces, each gets its own record, unless the record has labels: nobody knows to which of the people they belong.
-    `extra` gets `face_by`, and `face_score` and `face_turn` (see `Face`) where they are known.
+    `extra` gets `face_by`, and `face_score` and `face_turn` (see `Face`) where they are known; with `proxies` also
+    `proxy_<name>` for each of `proxies_of`.
 
     `counts` gets `ok`, or why there is no face as in `choose_face`; its outcomes the number of faces and of profiles.
     """
@@ -51,9 +59,8 @@ def face_records(
     counts.add(teacher, record, status, answer.reason)
     counts.outcomes["faces"] += len(found)
     counts.outcomes["of these, profiles"] += sum((one.turn or 0.0) > settings.max_turn for one in found)
-    return [
-        (_with_face(record, teacher, one, number if len(found) > 1 else None), one) for number, one in enumerate(found)
-    ]
+    numbers = range(len(found)) if len(found) > 1 else [None]
+    return [(_with_face(record, teacher, one, number, proxies), one) for number, one in zip(numbers, found)]
 
 
 def write_crop(
@@ -71,12 +78,14 @@ def write_crop(
     return record.model_copy(update={"image": name, "box": None, "clip": None, "extra": extra})
 
 
-def _with_face(record: EmotionRecord, teacher: Teacher, face: Face, number: int | None) -> EmotionRecord:
+def _with_face(record: EmotionRecord, teacher: Teacher, face: Face, number: int | None, proxies: bool) -> EmotionRecord:
     marks: dict[str, str | float] = {"face_by": teacher.title}
     if face.score is not None:
         marks["face_score"] = round(face.score, 4)
     if face.turn is not None:
         marks["face_turn"] = round(face.turn, 3)
+    if proxies:
+        marks |= {f"proxy_{name}": round(value, 4) for name, value in proxies_of(face).items()}
     return record.model_copy(
         update={
             "id": record.id if number is None else f"{record.id}/face{number}",

@@ -119,7 +119,7 @@ def test_seke_knows_the_expression_from_a_program(emovit, tmp_path, photos, two_
 
 def test_detection_writes_a_record_for_each_face(emovit, tmp_path, photos, two_fakes):
     folder = photos(one=fake.ONE, profile=fake.PROFILE, two=fake.TWO, none=fake.NONE)
-    options = ("--teacher", "happy-fake", "--crops", "--size-px", "48", "--out", tmp_path / "out")
+    options = ("--teacher", "happy-fake", "--crops", "--size-px", "48", "--proxies", "--out", tmp_path / "out")
     code, output, errors = emovit("facial", "detect", folder, *options)
     assert code == 0, errors
     assert "happy-fake 1.0: ok 3, no_face 1" in output and "faces: 4" in output and "profiles: 1" in output
@@ -128,6 +128,7 @@ def test_detection_writes_a_record_for_each_face(emovit, tmp_path, photos, two_f
     assert records["photos/two.png/face0"].box == (0, 0, 100, 160)
     assert records["photos/two.png/face1"].extra == {"face_by": "happy-fake 1.0"}
     assert records["photos/profile.png"].extra["face_turn"] == 0.9
+    assert "proxy_mouth_width" in records["photos/profile.png"].extra
     crops = list(read_records(tmp_path / "out" / "crops.jsonl"))
     assert [crop.extra["context_image"] for crop in crops] == ["one.png", "profile.png", "two.png", "two.png"]
     assert all(Image.open(tmp_path / "out" / crop.image).size == (48, 48) and crop.box is None for crop in crops)

@@ -48,7 +48,8 @@ SURFACE = {
     "review": "--adjudicator --agreement --decisions --disputed --host --images --labels --out --port --reviewer PLACE",
     "suite export": "--options --out --to RECIPE",
     "facial annotate": "--faces --images --max-entropy --min-face-px --out --shown-margin --teacher SOURCE",
-    "facial detect": "--crops --images --margin --min-face-px --out --shown-margin --size-px --teacher SOURCE",
+    "facial detect": "--crops --images --margin --min-face-px --out --proxies --shown-margin --size-px --teacher"
+    " SOURCE",
     "facial teachers": "--install",
     "facial check": "--active-from --out --priors --show RECORDS",
     "facial fit": "--active-from --base --out --overwrite --programs --smoothing --split RECORDS",

@@ -5,6 +5,7 @@ Properties:
 - the turn of a face is that of a hand calculation;
 - of several faces only a box or `largest` chooses; small faces and profiles are named;
 - entropy and mutual information are those of scipy, and 0 and 1 in the limits;
+- proxies are those of a hand calculation, and do not depend on the size and the rotation of the face;
 - a crop is centred, square and turned so that the eyes are level.
 """
 
@@ -21,6 +22,7 @@ from lavis_emovit.teachers.choosing import FaceSettings, choose_face
 from lavis_emovit.teachers.combining import combine
 from lavis_emovit.teachers.crops import crop_face
 from lavis_emovit.teachers.faces import Answer, Face
+from lavis_emovit.teachers.proxies import PROXIES, proxies_of
 
 HAPPY = {"happy": 1.0}
 
@@ -99,6 +101,32 @@ def test_disagreement_and_doubt_are_apart():
     assert opposite.label == "happiness"
     # Contempt is an eighth label.
     assert combine([{"contempt": 0.5, "anger": 0.5}]).entropy == pytest.approx(math.log(2) / math.log(8))
+
+
+# Eyes 100 apart, so that proxies are per cent of pixels.
+DRAWN = {
+    36: (0, 0), 39: (30, 2), 42: (70, 4), 45: (100, 0), 37: (15, -4), 41: (15, 4), 44: (85, -4), 46: (85, 4),
+    21: (35, -20), 22: (65, -20), 18: (5, -15), 25: (95, -25), 48: (25, 60), 54: (75, 64), 51: (50, 60), 57: (50, 70),
+    62: (50, 64), 66: (50, 67),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("scale", "degrees"), [(1, 0), (2.5, 0), (0.5, 30), (1, -170)])
+def test_proxies_are_distances_on_the_axes_of_the_eyes(scale, degrees):
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    points = [(0.0, 0.0)] * 68
+    for number, (x, y) in DRAWN.items():
+        points[number] = (7 + scale * (x * cos - y * sin), 9 + scale * (x * sin + y * cos))
+    expected = {
+        "inner_brow_height": (22 + 24) / 200, "outer_brow_height": (15 + 25) / 200, "brow_gap": 0.3,
+        "eye_opening": 0.08, "mouth_corner_height": 0.65 - 0.62, "mouth_width": 0.5, "lip_gap": 0.03,
+    }  # fmt: skip
+    assert proxies_of(Face(box=(0, 0, 9, 9), landmarks=points)) == pytest.approx(expected)
+    assert list(PROXIES) == list(expected)
+
+
+def test_faces_without_landmarks_have_no_proxies():
+    assert proxies_of(face(0, 0, 9, 9)) == proxies_of(face(0, 0, 9, 9, eyes=((3, 3), (3, 3)))) == {}
 
 
 @pytest.mark.parametrize("size", [200, 1600])

@@ -19,6 +19,7 @@ from lavis_emovit.sample_set.draw import render
 from lavis_emovit.sample_set.write import scene_for
 from lavis_emovit.teachers.catalogue import TEACHERS
 from lavis_emovit.teachers.choosing import FaceSettings, choose_face
+from lavis_emovit.teachers.proxies import proxies_of
 
 FACES = Path(os.environ.get("EMOVIT_SHARED", Path(__file__).resolve().parents[3] / "shared")) / "data" / "london_faces"
 EXPRESSIVE = [name for name, teacher in TEACHERS.items() if teacher.names_expressions]
@@ -49,6 +50,16 @@ def test_a_smile_and_a_neutral_face(worker):
     if worker.name in EXPRESSIVE:
         chosen = [max(face.expressions, key=face.expressions.get) for answer in answers for face in answer.faces]
         assert chosen == ["happiness", "neutral"] * 2
+
+
+def test_the_mouth_is_wider_in_a_smile(worker):
+    answers = worker.annotate([photo(f"{number:03d}_{mood}") for number in (1, 2) for mood in ("happy", "neutral")])
+    found = [proxies_of(answer.faces[0]) for answer in answers]
+    if worker.name == "fer":
+        assert found == [{}] * 4
+        return
+    for name in ("mouth_width", "mouth_corner_height"):
+        assert found[0][name] > found[1][name] and found[2][name] > found[3][name]
 
 
 def test_the_eyes_are_where_people_see_them(worker):

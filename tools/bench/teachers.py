@@ -28,6 +28,7 @@ from lavis_emovit.teachers.answers import AnswerFile
 from lavis_emovit.teachers.catalogue import TEACHERS
 from lavis_emovit.teachers.choosing import OK, FaceSettings, choose_face
 from lavis_emovit.teachers.combining import Combined, combine
+from lavis_emovit.teachers.proxies import PROXIES, proxies_of
 
 sys.path.append(str(Path(__file__).resolve().parent))
 from bench_result import ROOT, environment_info, write_result
@@ -51,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     ]
     teachers, settings, counts = list(TEACHERS.values()), FaceSettings(), Counts()
     seen: dict[str, list[Mapping[str, float] | None]] = {teacher.name: [] for teacher in teachers}
+    shapes: dict[str, list[dict[str, float]]] = {teacher.name: [] for teacher in teachers}
     with AnswerFile(arguments.work / "answers.jsonl") as answers:
         for record, given in ask_teachers(records, folder, teachers, answers, settings, counts):
             for teacher, answer in zip(teachers, given):
@@ -58,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 # A teacher that only finds faces has done what it can.
                 status = OK if status == "no_expression" and not teacher.names_expressions else status
                 counts.add(teacher, record, status, answer.reason)
+                shapes[teacher.name].append(proxies_of(face) if face is not None and status == OK else {})
                 seen[teacher.name].append(face.expressions if face is not None and status == OK else None)
     truths = [LABELS[row["emotion"]] for row in rows]
     _, groups = np.unique([row["identity"] for row in rows], return_inverse=True)
@@ -69,6 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "num_images": len(rows),
         "statuses": {name: dict(found) for name, found in counts.by_teacher.items()},
         "results": {" + ".join(chosen): measure([seen[name] for name in chosen], truths, groups) for chosen in sets},
+        "proxies": {name: measure_proxies(found, truths, groups) for name, found in shapes.items() if any(found)},
         "command": "python tools/bench/teachers.py",
         **environment_info("lavis_emovit/teachers", "tools/bench/teachers.py"),
     }
@@ -112,6 +116,16 @@ def measure(
     return numbers
 
 
+def measure_proxies(found: Sequence[dict[str, float]], truths: Sequence[str], groups_N: np.ndarray) -> dict[str, Any]:
+    """How well each geometric proxy ranks smiles above neutral faces (AUROC), of faces with landmarks."""
+    has_N = np.array([bool(one) for one in found])
+    smile_N = np.array([truth == "happiness" for truth in truths])
+    resamples = Resamples(len(truths), groups_N, num_resamples=1000)
+    return {
+        name: _auroc(np.array([one.get(name, 0.0) for one in found]), smile_N, has_N, resamples) for name in PROXIES
+    }
+
+
 def _of_two(one: Combined) -> str:
     return max(LABELS.values(), key=lambda label: one.votes[label])
 
@@ -120,11 +134,11 @@ def _with_interval(right_N: np.ndarray, resamples: Resamples) -> dict[str, float
     return _rounded(float(right_N.mean()), resamples.mean_interval(right_N.astype(float)))
 
 
-def _auroc(values_N: np.ndarray, wrong_N: np.ndarray, found_N: np.ndarray, resamples: Resamples) -> dict[str, float]:
-    """Area under the curve of errors by a measure of uncertainty, of the found faces."""
+def _auroc(values_N: np.ndarray, is_N: np.ndarray, found_N: np.ndarray, resamples: Resamples) -> dict[str, float]:
+    """Area under the curve of `is_N` (errors, smiles) ranked by values, of the found faces."""
 
     def area(weights_N: np.ndarray) -> float:
-        return float(roc_auc_score(wrong_N[found_N], values_N[found_N], sample_weight=weights_N[found_N]))
+        return float(roc_auc_score(is_N[found_N], values_N[found_N], sample_weight=weights_N[found_N]))
 
     point = area(np.ones(len(values_N)))
     values_R = resamples.per_resample(lambda weights: np.array([area(one) for one in weights]))

@@ -3,7 +3,7 @@
 Properties:
 - untrained, it changes no token, for images and for clips, and its initial values depend on its seed alone;
 - an embedding is added to the query tokens of its frame, before the projection; clips with more frames are refused;
-- a layer is a convolution over time of each query token by itself; it sees the order of the frames, a mean does not;
+- a layer is a gated convolution over time of each query token by itself; it sees the order, a mean does not;
 - pooled clips take as many positions of the language model as an image;
 - it is trained, saved, loaded and counted with the Q-Former; weights tuned on images load, with a note; other formats
   refuse it by name, and settings without an effect are refused.
@@ -110,7 +110,8 @@ def test_a_layer_by_hand(build):
         normed = F.layer_norm(read, (32,), layer.norm.weight, layer.norm.bias, layer.norm.eps)
         padded = F.pad(normed, (0, 0, 0, 0, 1, 1))
         taps = [padded[:, place : place + 4] @ layer.convolution.weight[:, :, place].T for place in range(3)]
-        by_hand = read + layer.projection(F.gelu(sum(taps) + layer.convolution.bias))
+        value, gate = (sum(taps) + layer.convolution.bias).chunk(2, dim=-1)
+        by_hand = read + layer.projection(value * gate)
     torch.testing.assert_close(given, by_hand.mean(dim=1), atol=1e-4, rtol=1e-4)
 
 

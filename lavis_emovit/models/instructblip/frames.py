@@ -9,23 +9,25 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from lavis_emovit.models.instructblip.settings import FramePooling
 
 
 class TimeConvolution(nn.Module):
-    """A residual layer over time: norm, convolution of three frames, GELU, projection (Bai et al. 2018, "An empirical
-    evaluation of generic convolutional and recurrent networks for sequence modeling", https://arxiv.org/abs/1803.01271).
+    """A residual layer over time: norm, two convolutions of three frames, their product, projection.
 
-    The clip is padded by zeros. Unlike theirs, it sees the next frame too.
+    That is the gated convolution of Dauphin et al. (2017, https://arxiv.org/abs/1612.08083) with a linear gate (Shazeer
+    2020, https://arxiv.org/abs/2002.05202): products compare frames. The clip is padded by zeros.
     """
 
     def __init__(self, config: Any):
         super().__init__()
-        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.convolution = nn.Conv1d(config.hidden_size, config.intermediate_size, kernel_size=3, padding=1)
-        self.projection = nn.Linear(config.intermediate_size, config.hidden_size)
+        width, hidden = config.hidden_size, config.intermediate_size
+        self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
+        self.convolution = nn.Conv1d(width, 2 * hidden, kernel_size=3, padding=1)
+        # Three times torch's default deviation: the product of small factors would be lost beside the residual.
+        nn.init.normal_(self.convolution.weight, std=(width * 3) ** -0.5 * 3**0.5)
+        self.projection = nn.Linear(hidden, width)
         nn.init.zeros_(self.projection.weight)
         nn.init.zeros_(self.projection.bias)
 
@@ -33,8 +35,8 @@ class TimeConvolution(nn.Module):
         """[N, F, Q, D] from the same."""
         num_pairs, _, num_queries, _ = read_NFQD.shape
         rows = self.norm(read_NFQD).permute(0, 2, 3, 1).flatten(0, 1)  # [N * Q, D, F]
-        found = self.projection(F.gelu(self.convolution(rows).transpose(1, 2)))
-        return read_NFQD + found.unflatten(0, (num_pairs, num_queries)).transpose(1, 2)
+        value, gate = self.convolution(rows).transpose(1, 2).chunk(2, dim=-1)
+        return read_NFQD + self.projection(value * gate).unflatten(0, (num_pairs, num_queries)).transpose(1, 2)
 
 
 class FrameReader(nn.Module):

@@ -13,6 +13,7 @@ import csv
 import itertools
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         "num_images": len(rows),
         "statuses": {name: dict(found) for name, found in counts.by_teacher.items()},
         "results": {" + ".join(chosen): measure([seen[name] for name in chosen], truths, groups) for chosen in sets},
+        "answers": {
+            name: {
+                truth: dict(Counter(_label(one) for one, of in zip(seen[name], truths) if of == truth))
+                for truth in LABELS.values()
+            }
+            for name in named
+        },
+        "num_wrong_in_all": sum(
+            all(_label(seen[name][number]) != truth for name in named) for number, truth in enumerate(truths)
+        ),
         "proxies": {name: measure_proxies(found, truths, groups) for name, found in shapes.items() if any(found)},
         "command": "python tools/bench/teachers.py",
         **environment_info("lavis_emovit/teachers", "tools/bench/teachers.py"),
@@ -124,6 +135,10 @@ def measure_proxies(found: Sequence[dict[str, float]], truths: Sequence[str], gr
     return {
         name: _auroc(np.array([one.get(name, 0.0) for one in found]), smile_N, has_N, resamples) for name in PROXIES
     }
+
+
+def _label(expressions: Mapping[str, float] | None) -> str:
+    return "no face" if expressions is None else combine([expressions]).label
 
 
 def _of_two(one: Combined) -> str:

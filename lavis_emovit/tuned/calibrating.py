@@ -23,6 +23,26 @@ logger = logging.getLogger(__name__)
 MAX_IMAGES = 2000  # of the validation split; more would not change the temperature by a percent
 MIN_IMAGES = 20
 _LOG_TEMPERATURES = (-6.0, 4.0)
+# Finer where most labels are: of eight labels, few have more than a tenth.
+_EDGES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+
+
+class ObservedBin(Settings):
+    """Labels with a calibrated probability in (low, high], the first bin with 0: how many of them were right.
+
+    Attributes:
+        count: pairs of an image and a label.
+        right: pairs whose label is that of the image.
+        from_share, to_share: 95 % interval of `right / count` (Wilson 1927, "Probable Inference, the Law of Succession,
+            and Statistical Inference").
+    """
+
+    low: float
+    high: float
+    count: int
+    right: int
+    from_share: float
+    to_share: float
 
 
 class Calibration(Settings):
@@ -32,6 +52,7 @@ class Calibration(Settings):
         weights_sha256, label_set, method: what it belongs to.
         dataset, num_images: what it was fitted on.
         ece_before, ece_after: expected calibration error there, at temperature 1 and at `temperature`.
+        bins: of the probabilities of all labels there, empty ones left out; none in a file of an earlier version.
     """
 
     temperature: float
@@ -42,6 +63,13 @@ class Calibration(Settings):
     num_images: int
     ece_before: float
     ece_after: float
+    bins: tuple[ObservedBin, ...] = ()
+
+    def observed(self, probability: float) -> ObservedBin | None:
+        """How often labels with about this probability were right; None if there was no such label."""
+        return next(
+            (one for one in self.bins if (one.low < probability or not one.low) and probability <= one.high), None
+        )
 
 
 def calibrate(tuned: Tuned, *, batch_size: int = 16, num_workers: int = 0) -> Calibration:
@@ -70,6 +98,7 @@ def calibrate(tuned: Tuned, *, batch_size: int = 16, num_workers: int = 0) -> Ca
     scores_NC = np.array([[(row.scores or {})[label] for label in labels] for row in used])
     true_N = np.array([labels.index(row.label or "") for row in used])
     temperature = fit_temperature(scores_NC, true_N)
+    calibrated_NC = softmax(scores_NC / temperature)
     found = Calibration(
         temperature=temperature,
         weights_sha256=tuned.files.weights_sha256,
@@ -78,7 +107,8 @@ def calibrate(tuned: Tuned, *, batch_size: int = 16, num_workers: int = 0) -> Ca
         dataset=f"{data.settings.dataset}, {data.settings.split}",
         num_images=len(used),
         ece_before=calibration(softmax(scores_NC), true_N).ece,
-        ece_after=calibration(softmax(scores_NC / temperature), true_N).ece,
+        ece_after=calibration(calibrated_NC, true_N).ece,
+        bins=observed_bins(calibrated_NC, true_N),
     )
     path = _own_place(tuned)
     try:
@@ -105,6 +135,29 @@ def fit_temperature(scores_NC: np.ndarray, true_N: np.ndarray) -> float:
         return -float(log_softmax(scores_NC / np.exp(log_temperature))[np.arange(len(true_N)), true_N].mean())
 
     return float(np.exp(minimize_scalar(loss, bounds=_LOG_TEMPERATURES, method="bounded").x))
+
+
+def observed_bins(probabilities_NC: np.ndarray, true_N: np.ndarray) -> tuple[ObservedBin, ...]:
+    """How often labels were right, by their probability; empty bins are left out.
+
+    The intervals take pairs of an image and a label as independent. Two labels of one image are never right together,
+    so the share varies less than that.
+
+    Args:
+        probabilities_NC: float [N, C], of the labels.
+        true_N: int [N].
+    """
+    from scipy.stats import binomtest
+
+    is_true_NC = np.eye(probabilities_NC.shape[1], dtype=bool)[true_N]
+    bin_NC = np.clip(np.searchsorted(_EDGES, probabilities_NC, side="left") - 1, 0, len(_EDGES) - 2)
+    bins = []
+    for number in np.unique(bin_NC).tolist():
+        count, right = int((bin_NC == number).sum()), int(is_true_NC[bin_NC == number].sum())
+        interval = binomtest(right, count).proportion_ci(method="wilson")
+        shares = {"from_share": float(interval.low), "to_share": float(interval.high)}
+        bins.append(ObservedBin(low=_EDGES[number], high=_EDGES[number + 1], count=count, right=right, **shares))
+    return tuple(bins)
 
 
 def kept_calibration(tuned: Tuned) -> Calibration | None:

@@ -1,6 +1,7 @@
 """The page of `emovit demo` in Chromium.
 
 Properties:
+- bars have the intervals of a calibration where there is one, and the page says so where not;
 - labels, numbers and texts on the page are those of the model for the uploaded image, and for the visitor's question;
 - examples are images of the test split, or of records whose images may be elsewhere, and their labels those of people;
 - the heat map is drawn from the attention over the image; a model without a Q-Former says why it has none;
@@ -44,6 +45,7 @@ from lavis_emovit.pages.examples import Example, examples
 from lavis_emovit.pages.heat_map import heat_map, place_of, scaled
 from lavis_emovit.pages.uploads import shown_image
 from lavis_emovit.records import EmotionRecord, read_records, remember_image_root
+from lavis_emovit.tuned.calibrating import Calibration, ObservedBin
 from lavis_emovit.tuned.inputs import input_images
 from lavis_emovit.tuned.predictions import ImagePrediction
 
@@ -348,6 +350,20 @@ def test_a_kept_calibration_is_used(model: PageModel, run: SimpleNamespace) -> N
         assert share == pytest.approx(roots[label] / sum(roots.values()), rel=1e-5)
     html = parts.numbers(calibrated, after)
     assert "No label" in html and "Calibrated on 50 images of x, val" in html
+    assert "An earlier version fitted it, without intervals." in html and "<small>" not in html.partition("</ol>")[0]
+    assert "Not calibrated, so there are no intervals" in parts.numbers(model, before)
+
+
+def test_calibrated_bars_have_intervals(model: PageModel) -> None:
+    """Where no label had such a probability on the validation split, a bar has none."""
+    seen = ObservedBin(low=0.6, high=0.7, count=10, right=5, from_share=0.2366, to_share=0.7634)
+    values: dict[str, Any] = {"temperature": 2.0, "dataset": "x, val", "num_images": 50, "weights_sha256": "a"}
+    values |= {"label_set": "mikels8", "method": "likelihood", "ece_before": 0.3, "ece_after": 0.1}
+    calibrated = replace(model, calibration=Calibration(**values, bins=(seen,)))
+    row = ImagePrediction(image="a", emotion="awe", confidence=0.65, probabilities={"awe": 0.65, "fear": 0.35})
+    first, second = parts.numbers(calibrated, row).partition("</ol>")[0].split("<li")[1:]
+    assert "left: 23.66%; right: 23.66%" in first and "<small>24\N{EN DASH}76 %</small>" in first
+    assert "<small>" not in second and "<u " not in second
 
 
 def test_two_models_stand_side_by_side(browser: Any, model: PageModel, run: SimpleNamespace) -> None:

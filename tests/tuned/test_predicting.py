@@ -24,7 +24,7 @@ from lavis_emovit.cli.main import main
 from lavis_emovit.emotion.labels import get_label_set
 from lavis_emovit.errors import UserError
 from lavis_emovit.evaluation.predictions import read_predictions
-from lavis_emovit.tuned.calibrating import calibrate, fit_temperature, kept_calibration
+from lavis_emovit.tuned.calibrating import calibrate, fit_temperature, kept_calibration, observed_bins
 from lavis_emovit.tuned.inputs import InputImage
 from lavis_emovit.tuned.output import PredictionFile
 from lavis_emovit.tuned.predictions import Asking, ImagePrediction, PredictionSettings
@@ -170,6 +170,22 @@ def test_explanations_are_written(run: SimpleNamespace) -> None:
     assert row["explanation"] and row["emotion"] in row["probabilities"]
 
 
+def test_bins_of_a_calibration_are_counted_by_hand() -> None:
+    # Ten images of which five are of the first label; each says 0.65 and 0.35.
+    bins = observed_bins(np.tile([[0.65, 0.35]], (10, 1)), np.array([0] * 5 + [1] * 5))
+    assert [(one.low, one.high, one.count, one.right) for one in bins] == [
+        (0.3, 0.4, 10, 5),
+        (0.6, 0.7, 10, 5),
+    ]
+    # Wilson's interval of 5 in 10 with z = 1.96: (0.5 +- 1.96 sqrt(0.025 + 0.0096)) / 1.384, around 0.5.
+    assert (bins[1].from_share, bins[1].to_share) == (pytest.approx(0.2366, abs=1e-4), pytest.approx(0.7634, abs=1e-4))
+    # The limits 0 and 1 are in the outer bins, and a limit between bins is in the lower one.
+    outer = observed_bins(np.array([[0.0, 1.0], [0.8, 0.2]]), np.array([1, 0]))
+    assert [(one.low, one.count, one.right) for one in outer] == [
+        (0.0, 1, 0), (0.1, 1, 0), (0.7, 1, 1), (0.9, 1, 1),
+    ]  # fmt: skip
+
+
 def test_thresholds_abstain_by_calibrated_confidence(run: SimpleNamespace, capsys) -> None:
     shards = str(run.data / "small_sketch" / "test")
     assert main(["predict", str(run.folder), shards, "--out", "a.jsonl", "--threshold", "0.5"]) == 0
@@ -185,6 +201,9 @@ def test_thresholds_abstain_by_calibrated_confidence(run: SimpleNamespace, capsy
         powers = [math.exp(score / temperature) for score in expected[row["image"]].scores.values()]
         assert row["confidence"] == pytest.approx(max(powers) / sum(powers), rel=1e-3)
     # The file is used again, and goes into archives.
+    bins = kept_calibration(lavis_emovit.load_tuned(run.folder)).bins
+    num_images = json.loads((run.folder / "calibration.json").read_text())["num_images"]
+    assert sum(one.right for one in bins) == num_images and sum(one.count for one in bins) == 8 * num_images
     before = (run.folder / "calibration.json").stat().st_mtime_ns
     assert main(["pack", str(run.folder), "model.emovit"]) == 0
     assert calibrate(lavis_emovit.load_tuned("model.emovit")).temperature == temperature

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from lavis_emovit.teachers import choosing
 from lavis_emovit.teachers.catalogue import TEACHERS
+from lavis_emovit.teachers.proxies import PROXIES
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "teachers.md").read_text(encoding="utf-8")
@@ -27,10 +28,21 @@ def _cell(figure):
 def test_figures_are_those_of_the_benchmark():
     rows = re.findall(r"^\| ((?:face-api|human|fer)[^|]*) \| (\d.*) \|$", PAGE, re.MULTILINE)
     assert len(rows) == len(RESULT["results"]) == 7
+    assert f"and {RESULT['num_wrong_in_all']} photographs are wrong in all three" in PAGE
+    for found in RESULT["answers"].values():
+        errors = sum(count for truth, named in found.items() for label, count in named.items() if label != truth)
+        assert found["happiness"]["neutral"] > 0.5 * errors
     for name, cells in rows:
         found = RESULT["results"][name]
         names = ("accuracy", "accuracy_of_two", "entropy_auroc", "mutual_information_auroc")
         assert cells.split(" | ") == [str(found["num_found"]), *(_cell(found.get(key)) for key in names)]
+
+
+def test_figures_of_the_proxies_are_those_of_the_benchmark():
+    proxies = RESULT["proxies"]
+    assert f"| proxy | {' | '.join(proxies)} |" in PAGE and list(proxies["human"]) == list(PROXIES)
+    for name in PROXIES:
+        assert f"| `proxy_{name}` | {' | '.join(_cell(found[name]) for found in proxies.values())} |" in PAGE
 
 
 def test_all_teachers_and_statuses_are_named():

@@ -37,6 +37,13 @@ def seke(
     verification: Annotated[
         Literal["off", "rules", "doubtful", "always"] | None, Option(help="Rules, and a review by the model.")
     ] = None,
+    reviewer: Annotated[str | None, Option(help="Another chat model that reviews, at the same address.")] = None,
+    blind: Annotated[
+        bool | None, Option("--blind", help="The reviewer sees no proposal; what it sees differently is rejected.")
+    ] = None,
+    resamples: Annotated[int | None, Option(help="How often to ask again about rejected items, before discarding.")] = (
+        None
+    ),
     priors: Annotated[Path | None, Option(help="JSON file with custom tables.")] = None,
     max_error: Annotated[
         float | None, Option(help="With --check: error rate of kept values that thresholds are fitted for.")
@@ -56,9 +63,10 @@ def seke(
     seke_options = {
         "n0": n0, "n_max": n_max, "prior": prior, "sampling": sampling, "adaptive": adaptive,
         "vary": _parts(vary), "verification": verification, "priors": str(priors) if priors else None,
-        "explanations": explanations, "max_error": max_error,
+        "explanations": explanations, "max_error": max_error, "review": "blind" if blind else None,
+        "resamples": resamples,
     }  # fmt: skip
-    chat, _, job_settings, _ = read_settings(options.config, options.chat(), options.job(), None, None)
+    chat, judge, job_settings, _ = read_settings(options.config, options.chat(), options.job(), reviewer, None)
     values = {**read_sections(options.config)["seke"], **given(seke_options)}
     settings, wrong = parse_settings(SekeSettings, values, "seke")
     if settings is None:
@@ -67,10 +75,15 @@ def seke(
     problems = []
     if check and (options.conversations or options.shards):
         problems.append("--check writes no records, so it cannot export --conversations or --shards")
+    if judge is not None and chat is None:
+        problems.append("--reviewer needs a model whose answers it reviews; add --model")
     if check and not options.wait:
         problems.append("--check needs all answers, so it waits for its batches; remove --no-wait")
     images_for = "the model" if chat is not None else None
-    with open_job(options, job_settings, chat=chat, problems=problems, images_for=images_for) as (job, source_sha256):
+    with open_job(options, job_settings, chat=chat, judge=judge, problems=problems, images_for=images_for) as (
+        job,
+        source_sha256,
+    ):
         if check:
             report = check_levels(job, settings)
             if options.dry_run:

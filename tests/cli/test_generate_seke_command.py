@@ -167,6 +167,19 @@ def test_check_hides_the_requested_level(faces, capsys):
     assert not (faces / "checked" / "records.jsonl").exists()
 
 
+def test_another_model_reviews_blindly(faces, capsys):
+    with ChatServer(script) as server:
+        more = ["--reviewer", "critic-1", "--blind", "--resamples", "1"]
+        assert run(faces, faces / "out", *more, "--dry-run", server=server) == 0 and not server.bodies
+        assert "resampled answers at most" in capsys.readouterr().out
+        assert run(faces, faces / "out", *more, server=server) == 0
+        reviews = [body for body in server.bodies if body["model"] == "critic-1"]
+    assert len(reviews) == 3 and all("Proposal" not in words_of(body) for body in reviews)
+    assert all(body["temperature"] == 0.0 for body in reviews) and len(server.bodies) == 3 * 5
+    record = next(iter(read_records(faces / "out" / "records.jsonl")))
+    assert record.extra["seke_reviewed_by"] == "chat:critic-1"
+
+
 def test_offline(faces, capsys):
     assert run(faces, faces / "offline") == 0
     bare, smile, coded, _ = read_records(faces / "offline" / "records.jsonl")
@@ -188,6 +201,7 @@ def test_offline(faces, capsys):
         (["--no-wait"], "--no-wait applies to batches"),
         (["--check", "--shards"], "--check writes no records"),
         (["--check", "--no-wait"], "--check needs all answers"),
+        (["--reviewer", "m"], "--reviewer needs a model"),
     ],
 )
 def test_errors(faces, more, message, capsys):

@@ -55,6 +55,11 @@ def test_claims():
         assert value(default, everything, level, "low") < value(default, "no tables", level)
         assert value(default, "wrong tables", level, "kept") < value(default, everything, level, "kept") - 0.02
         assert value(default, everything, level, "auroc") > 0.7
+        # A blind reviewer is right where all answers are wrong, and keeps less; asking again changes little.
+        blind, again = "blind reviewer", "rejected items resampled"
+        assert value(of_face, blind, level) > value(of_face, everything, level)
+        assert value(of_face, blind, level, "kept") < value(of_face, everything, level, "kept") - 0.05
+        assert value(default, again, level, "low") < value(default, everything, level)
 
 
 def test_settings():

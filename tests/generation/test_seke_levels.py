@@ -52,7 +52,7 @@ def face(**values):
 class Scripted:
     """Returns the answers in turn, and the review."""
 
-    name, kind, stopped, num_wordings = "scripted", "model", None, 3
+    name, reviewer, kind, stopped, num_wordings = "scripted", "critic", "model", None, 3
 
     def __init__(self, answers, review=None):
         self.answers, self.review, self.questions = answers, review, []

@@ -4,6 +4,8 @@
 - Views differ in what the settings name; over many faces, the tables are in half of the prompts of every form.
 - An item with enough agreement gets no further question; unknown items are asked for alone, known axes not at all.
 - Each unit and axis is discarded by itself, with its reason in the record.
+- A blind reviewer gets neither the proposal nor the tables, and rejects exactly what it sees differently.
+- Rejected items are asked about again with all earlier answers kept, and discarded if nothing changes.
 - The influence of the tables has the size with which an annotator follows them.
 - Crops and mirrored images show the right pixels, and have fingerprints of their own.
 """
@@ -46,7 +48,7 @@ def face(number=0, **values):
 class Answering:
     """Answers with what a function of the question returns; reviews keep everything."""
 
-    name, kind, stopped, num_wordings = "answering", "model", None, 3
+    name, reviewer, kind, stopped, num_wordings = "answering", "critic", "model", None, 3
 
     def __init__(self, answer):
         self.answer, self.asked = answer, []
@@ -165,6 +167,49 @@ def test_each_item_is_discarded_by_itself():
     lenient = Limits(expression=0.6, valence=0.4, arousal=1.0, units=0.9, unit={4: 1.0})
     (kept,) = complete([face()], Answering(noisy), SekeSettings(verification="rules", too_much=lenient), PRIORS)
     assert kept.reasons == {}
+
+
+def test_blind_reviewer():
+    def differs(question):
+        if question.is_blind:
+            return answer(question, valence=-0.1, arousal=0.4, units=[1, 2, 4])
+        return answer(question)
+
+    case = face(0, action_units={12: 0.0})
+    annotator = Answering(differs)
+    (outcome,) = complete([case], annotator, SekeSettings(review="blind"), PRIORS)
+    (blind,) = [question for question in annotator.asked if question.is_blind]
+    assert blind.proposal is None and "Proposal" not in blind.text and "Usual connections" not in blind.text
+    assert outcome.reasons == {"valence": "blind", "unit:5": "blind"} and outcome.num_calls == 5
+    assert outcome.levels.arousal == pytest.approx(0.6) and outcome.levels.expression == "fear"
+    assert outcome.review["by"] == "critic" and outcome.review["verdicts"] == {"differs": ["valence", "unit:5"]}
+    record = with_levels(outcome, "chat:m")
+    assert record.extra["seke_reviewed_by"] == "critic" and record.extra["seke_reasons"] == "valence:blind unit:5:blind"
+    (agreed,) = complete([case], Answering(answer), SekeSettings(review="blind"), PRIORS)
+    assert agreed.reasons == {} and agreed.verdicts["unit:5"] == "kept"
+
+
+def test_resampling():
+    def settles(question):
+        """Divided about arousal in the first eight answers, and of one mind after that."""
+        return answer(question, arousal=0.6 if question.sample >= 8 else (-0.9, 0.9)[question.sample % 2])
+
+    kept = Limits(expression=1.0, valence=1.0, arousal=0.8, units=1.0)
+    changes = {"verification": "rules", "prior": False, "too_much": kept}
+    (once,) = complete([face()], Answering(settles), SekeSettings(**changes), PRIORS)
+    assert once.reasons == {"arousal": "uncertain"} and once.num_calls == 8
+    annotator = Answering(settles)
+    (again,) = complete([face()], annotator, SekeSettings(resamples=3, **changes), PRIORS)
+    # Eight answers of 0.9 either way and four of 0.6 have a standard deviation of 0.80.
+    assert all(question.case.items == ("arousal",) for question in annotator.asked[8:])
+    values = [-0.9, 0.9] * 4
+    while np.std(values, ddof=1) > 0.8:
+        values += [0.6] * 4
+    assert again.estimate.spreads["arousal"].num_answers == len(values) == again.num_calls
+    assert again.levels.arousal == pytest.approx(np.mean(values)) and again.num_resamples == (len(values) - 8) // 4
+    divided = Answering(lambda question: answer(question, arousal=(-0.9, 0.9)[question.sample % 2]))
+    (never,) = complete([face()], divided, SekeSettings(resamples=2, **changes), PRIORS)
+    assert never.reasons == {"arousal": "uncertain"} and never.num_calls == 16 and never.num_resamples == 2
 
 
 def test_influence_of_the_tables():

@@ -48,6 +48,9 @@ METHODS: dict[str, dict[str, Any]] = {
     "no review": {"verification": "rules"},
     "review where doubtful": {"verification": "doubtful"},
     "no rules and no review": {"verification": "off"},
+    "blind reviewer": {"review": "blind"},
+    "blind reviewer, rejected items resampled": {"review": "blind", "resamples": 1},
+    "rejected items resampled": {"resamples": 1},
 }
 # Kind of errors -> settings of the annotator.
 ERRORS: dict[str, dict[str, Any]] = {
@@ -79,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for method, changes in METHODS.items():
             priors = base if method == WRONG_TABLES else fitted
             methods[method] = run(records, SekeSettings(**changes), priors, errors, arguments.seed)
-            print(f"  {method:28s} {line(methods[method])}", flush=True)
+            print(f"  {method:40s} {line(methods[method])}", flush=True)
         result["annotators"][name] = {"errors": errors.model_dump(), "methods": methods}
     result |= {
         "settings": SekeSettings().model_dump(mode="json"),

@@ -3,6 +3,7 @@
 The annotator replaces a chat model in the benchmark and in tests. It shows whether sampling, voting and verification
 work with given error rates. It does not show the error rates of a real model. The faces do not follow the packaged
 tables: how levels are connected is drawn at random, so tables have to be estimated from other faces of the same seed.
+A blind reviewer is another annotator: it finds the same faces difficult, but makes errors of its own.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ class SimulatedAnnotator:
         seed: int = 0,
         priors: FacialPriors | None = None,
     ):
-        self.name = "simulated"
+        self.name = self.reviewer = "simulated"
         self.stopped: str | None = None
         self.num_calls = 0
         self._truth = truth
@@ -103,12 +104,15 @@ class SimulatedAnnotator:
     def _answer(self, question: Question) -> Reply:
         case, errors, truth = question.case, self._errors, self._truth[question.case.record.id]
         name, view = case.record.id, question.view
-        sample = self._rng("answer", name, question.sample)
+        who = ("reviewer",) if question.is_blind else ()
+        sample = self._rng("answer", name, question.sample, *who)
         if sample.random() < errors.unreadable:
             return Reply("I am not sure what to say about this face.")
         face = self._rng("face", name)
         difficulty = 1.0 if errors.even else 2.0 * face.random()  # mean 1 over faces
-        prompt = self._rng("prompt", name, view.wording, view.order, view.is_cropped, view.is_mirrored)
+        if who:
+            face = self._rng("face", name, *who)
+        prompt = self._rng("prompt", name, *who, view.wording, view.order, view.is_cropped, view.is_mirrored)
         draws = _Draws(errors, difficulty, face, prompt, sample)
         # All items are drawn in every case, so that the errors of an item do not depend on what else is missing.
         levels = Levels(

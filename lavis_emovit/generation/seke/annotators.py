@@ -31,6 +31,7 @@ class Question:
     sample: int = 0  # number of the answer, from 0
     view: View = field(default_factory=View)
     proposal: Levels | None = None  # levels to review. None requests an answer.
+    is_blind: bool = False  # the answer is requested from the reviewer
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Reply:
 
 class Annotator(Protocol):
     name: str  # name in the trail
+    reviewer: str  # the same of who reviews
     kind: Literal["model", "prior"]
     prompts: str  # names and hashes of the prompts, if any
     num_wordings: int  # of the question
@@ -92,8 +94,11 @@ class ChatAnnotator:
         names = ["answers"] if "answers" in settings.prompt_files else _WORDINGS
         self._answers = [self._writer(job.chat, name, settings) for name in names]
         self.num_wordings = len(self._answers)
-        review = job.chat if job.chat.temperature is None else job.chat.model_copy(update={"temperature": 0.0})
-        self._review = self._writer(review, "review", settings)
+        review = job.judge or job.chat
+        if job.judge is None and review.temperature is not None:
+            review = review.model_copy(update={"temperature": 0.0})
+        self.reviewer = f"chat:{review.model}"
+        self._review = self._writer(review, "answers" if settings.review == "blind" else "review", settings)
         self.prompts = ", ".join(writer.prompt.identity for writer in (*self._answers, self._review))
 
     def _writer(self, chat: ChatSettings, name: str, settings: SekeSettings) -> ChatWriter:
@@ -102,13 +107,13 @@ class ChatAnnotator:
         return ChatWriter(chat, prompt, f"seke_{name}", None, self._job.image_root, ())
 
     def ask(self, label: str, questions: Sequence[Question]) -> list[Reply | None]:
-        """All questions must be reviews, or none. Replies are matched by record and sample, so none may repeat."""
-        is_review = any(question.proposal is not None for question in questions)
-        schema = review_schema if is_review else schema_of
+        """All questions are for the reviewer, or none. Replies are matched by record and sample, so none may repeat."""
+        is_review = any(question.proposal is not None or question.is_blind for question in questions)
         replies: dict[tuple[str, int], Reply] = {}
 
         def request(question: Question) -> ChatRequest:
             writer = self._review if is_review else self._answers[question.view.wording]
+            schema = schema_of if question.proposal is None else review_schema
             writer = replace(writer, schema=schema(question.case))
             made = writer.request(question.case.record, sample=question.sample, more=question.text)
             return shown(made, question.view)
@@ -140,7 +145,7 @@ class PriorAnnotator:
     under_way = 0
 
     def __init__(self, priors: FacialPriors):
-        self.name = f"offline/priors:{priors.version}"
+        self.name = self.reviewer = f"offline/priors:{priors.version}"
         self.stopped: str | None = None
         self.faults: dict[str, str] = {}
         self._priors = priors

@@ -10,7 +10,7 @@ from typing import Any
 from lavis_emovit.chat.json_text import find_json
 from lavis_emovit.emotion.facial import FacialPriors
 from lavis_emovit.generation.seke.annotators import Annotator, Question, Reply, reviewed
-from lavis_emovit.generation.seke.levels import Case, Levels, level_of, read_answer, read_levels
+from lavis_emovit.generation.seke.levels import AXES, Case, Levels, level_of, read_answer, read_levels
 from lavis_emovit.generation.seke.questions import answer_text, review_text
 from lavis_emovit.generation.seke.rules import Finding, contradictions
 from lavis_emovit.generation.seke.settings import SekeSettings
@@ -34,7 +34,10 @@ class Outcome:
     levels: Levels = field(default_factory=Levels)  # the kept levels
     # Missing item -> `kept`, `corrected` or `discarded`; empty without an estimate.
     verdicts: dict[str, str] = field(default_factory=dict)
-    reasons: dict[str, str] = field(default_factory=dict)  # item -> why discarded: `uncertain`, `rules`, `review`
+    # Item -> why discarded: `uncertain`, `rules`, `review`, or `blind` (a blind reviewer differs).
+    reasons: dict[str, str] = field(default_factory=dict)
+    second: Levels | None = None  # the answer of a blind reviewer
+    num_resamples: int = 0  # how often rejected items were asked about again
     num_calls: int = 0  # number of answers and reviews
     is_complete: bool = True  # False if the run stopped before the face was finished; the next run resumes it
 
@@ -73,14 +76,37 @@ def complete(
         if annotator.stopped or not asked:
             break
         ask(asked, f"{label}, answer {sample + 1}")
-    for outcome in outcomes:
-        if outcome.is_complete and outcome.answers:
-            outcome.estimate = combine(outcome.answers, outcome.case)
-            outcome.levels = outcome.estimate.levels
-            outcome.verdicts = dict.fromkeys(outcome.case.items, "kept")
-    if settings.verification != "off":
-        _verify([outcome for outcome in outcomes if outcome.estimate], annotator, settings, priors, label)
+    _settle(outcomes, annotator, settings, priors, f"{label}, review")
+    for number in range(1, 1 + settings.resamples):
+        rejected = [outcome for outcome in outcomes if outcome.is_complete and outcome.reasons]
+        if annotator.stopped or annotator.kind != "model" or not rejected:
+            break
+        title = f"{label}, resample {number}"
+        asked = [
+            (outcome, outcome.case.narrowed(outcome.reasons), len(outcome.attempts) + more)
+            for more in range(settings.num_first)
+            for outcome in rejected
+        ]
+        ask(asked, title)
+        for outcome in rejected:
+            outcome.num_resamples += 1
+        _settle(rejected, annotator, settings, priors, f"{title}, review")
     return outcomes
+
+
+def _settle(
+    outcomes: Sequence[Outcome], annotator: Annotator, settings: SekeSettings, priors: FacialPriors, label: str
+) -> None:
+    """Combine all answers of each face, and verify the result."""
+    settled = [outcome for outcome in outcomes if outcome.is_complete and outcome.answers]
+    for outcome in settled:
+        outcome.estimate = combine(outcome.answers, outcome.case)
+        outcome.levels = outcome.estimate.levels
+        outcome.verdicts, outcome.reasons = dict.fromkeys(outcome.case.items, "kept"), {}
+        if outcome.second is None:
+            outcome.review = {}  # of an earlier proposal
+    if settings.verification != "off":
+        _verify(settled, annotator, settings, priors, label)
 
 
 def question(views: Sequence[View], case: Case, sample: int, priors: FacialPriors) -> Question:
@@ -118,29 +144,69 @@ def _verify(
             outcome.findings = contradictions(outcome.case.known, outcome.levels, priors, settings)
         doubts = outcome.estimate.above(settings.enough)
         is_due = {"always": True, "doubtful": bool(outcome.findings or doubts)}.get(settings.verification, False)
-        if annotator.kind == "model" and is_due:
+        if annotator.kind != "model" or not is_due:
+            continue
+        if settings.review == "blind":
+            if outcome.second is None:
+                to_review.append((outcome, blind_question(outcome.case, priors)))
+        else:
             text = review_text(outcome.case, outcome.levels, outcome.findings, doubts, priors, settings.prior)
             to_review.append((outcome, Question(outcome.case, text, proposal=outcome.levels)))
     can_ask = to_review and not annotator.stopped
-    replies = annotator.ask(f"{label}, review", [question for _, question in to_review]) if can_ask else []
+    replies = annotator.ask(label, [question for _, question in to_review]) if can_ask else []
     for (outcome, _), reply in zip_longest(to_review, replies):
-        _apply_review(outcome, reply)
+        if (value := _open_review(outcome, annotator.reviewer, reply)) is None:
+            continue
+        if settings.review == "blind":
+            _read_second(outcome, value)
+        else:
+            _apply_review(outcome, value)
     for outcome in outcomes:
+        _compare_with_second(outcome, settings)
         _discard(outcome, settings)
 
 
-def _apply_review(outcome: Outcome, reply: Reply | None) -> None:
+def blind_question(case: Case, priors: FacialPriors) -> Question:
+    """The question for a reviewer that sees neither the proposal nor the tables."""
+    return Question(case, answer_text(case, priors, hinted=False), is_blind=True)
+
+
+def _open_review(outcome: Outcome, reviewer: str, reply: Reply | None) -> dict[str, Any] | None:
+    """The JSON object of a reviewer; None without a readable one."""
     if reply is None:
         outcome.is_complete = False
-        return
+        return None
     outcome.num_calls += 1
-    outcome.review = {"status": reply.status, **({"request": reply.request} if reply.request else {})}
-    if reply.text is None:
-        return
-    case, value = outcome.case, find_json(reply.text)
-    if not isinstance(value, dict):
+    outcome.review = {"by": reviewer, "status": reply.status, **({"request": reply.request} if reply.request else {})}
+    value = None if reply.text is None else find_json(reply.text)
+    if reply.text is not None and not isinstance(value, dict):
         outcome.review |= {"status": "unreadable", "detail": "not one JSON object"}
+    return value if isinstance(value, dict) else None
+
+
+def _read_second(outcome: Outcome, value: dict[str, Any]) -> None:
+    second = read_levels(value, outcome.case)
+    if isinstance(second, str):
+        outcome.review |= {"status": "unreadable", "detail": second}
+    else:
+        outcome.second = second
+
+
+def _compare_with_second(outcome: Outcome, settings: SekeSettings) -> None:
+    """Reject items on which a blind reviewer differs."""
+    if outcome.second is None:
         return
+    differing = []
+    for item in outcome.case.items:
+        one, other = outcome.levels.get(item), outcome.second.get(item)
+        if abs(one - other) > settings.blind_tolerance if item in AXES else one != other:
+            differing.append(item)
+    outcome.review |= {"verdicts": {"differs": differing}, "levels": outcome.second.plain()}
+    outcome.reasons |= dict.fromkeys(differing, "blind")
+
+
+def _apply_review(outcome: Outcome, value: dict[str, Any]) -> None:
+    case = outcome.case
     decisions = {name: value.get(f"{name}_verdict") for name in reviewed(case)}
     problems = [
         f"{name}_verdict {given!r}"

@@ -57,6 +57,14 @@ class SekeSettings(Settings):
     # `off`; `rules` only; rules, and a review by the model where rules or votes are in doubt (`doubtful`); rules and a
     # review of every face (`always`).
     verification: Verification = "always"
+    # What the reviewer sees: the `proposal` that it keeps, corrects or discards; or only the face (`blind`): it answers
+    # the question without tables, and items on which it differs are rejected.
+    review: Literal["proposal", "blind"] = "proposal"
+    # Difference of valence or arousal up to which a blind reviewer agrees.
+    blind_tolerance: float = Field(default=0.3, ge=0.0, le=2.0)
+    # How often `n0` more answers about rejected items are requested before they are discarded. They count together with
+    # all earlier ones, so asking again cannot select a wanted answer.
+    resamples: int = Field(default=0, ge=0, le=10)
     # Allowed distance of a point from the region of its expression.
     region_tolerance: float = Field(default=0.2, ge=0.0, le=2.0)
     # Probability of the valence or arousal, given the units, below which the two contradict each other.

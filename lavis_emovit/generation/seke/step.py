@@ -13,7 +13,7 @@ from lavis_emovit.emotion.labels_faces import EXPRESSIONS8
 from lavis_emovit.files import atomic_writer, write_json
 from lavis_emovit.generation.job import Job, StepResult
 from lavis_emovit.generation.seke.annotators import Annotator, ChatAnnotator, PriorAnnotator, Question
-from lavis_emovit.generation.seke.completion import Outcome, complete, question
+from lavis_emovit.generation.seke.completion import Outcome, blind_question, complete, question
 from lavis_emovit.generation.seke.instructions import write_instructions
 from lavis_emovit.generation.seke.levels import (
     MARK,
@@ -223,10 +223,18 @@ def _estimate_the_rest(
     if settings.verification in ("always", "doubtful"):
         guess, reviews = PriorAnnotator(priors).guess, []
         for case in cases:
+            if settings.review == "blind":
+                reviews.append(blind_question(case, priors))
+                continue
             proposal = (guess(case) or Levels("neutral", 0.0, 0.0)).only(case.wanted)
             text = review_text(case, proposal, (), (), priors, settings.prior)
             reviews.append(Question(case, text, proposal=proposal))
         annotator.ask(f"{label}, reviews at most", reviews)
+    last = settings.num_most
+    if again := range(last, last + settings.resamples * settings.num_first):
+        views = [plan_views(case, settings, priors, annotator.num_wordings) for case in cases]
+        questions = [question(plan, case, sample, priors) for sample in again for case, plan in zip(cases, views)]
+        annotator.ask(f"{label}, resampled answers at most", questions)
 
 
 def with_levels(outcome: Outcome, annotator: str) -> EmotionRecord:
@@ -277,6 +285,8 @@ def with_levels(outcome: Outcome, annotator: str) -> EmotionRecord:
             "reasons": " ".join(f"{item}:{reason}" for item, reason in outcome.reasons.items()),
         }
         marks |= {name: text for name, text in words.items() if text}
+        if "verdicts" in outcome.review:
+            marks["reviewed_by"] = outcome.review["by"]
         marks["num_answers"] = estimate.num_answers
         verdicts = Counter((_group(item), verdict) for item, verdict in outcome.verdicts.items())
         marks["verdicts"] = " ".join(
@@ -308,7 +318,7 @@ def story(outcome: Outcome, annotator: str) -> dict[str, Any]:
         row["prior_influence"] = _rounded(estimate.prior_influence)
     row["findings"] = [{"rule": item.rule, "items": list(item.items), "text": item.text} for item in outcome.findings]
     row |= {"review": outcome.review, "verdicts": outcome.verdicts, "discarded": outcome.reasons}
-    row |= {"levels": outcome.levels.plain(), "num_calls": outcome.num_calls}
+    row |= {"levels": outcome.levels.plain(), "num_resamples": outcome.num_resamples, "num_calls": outcome.num_calls}
     return row
 
 

@@ -19,6 +19,7 @@ from lavis_emovit.cli.generate_job import (
 )
 from lavis_emovit.cli.generate_seke import seke
 from lavis_emovit.cli.generate_seke_tests import seke_tests
+from lavis_emovit.cli.generate_statements import statements, statements_reviewed
 from lavis_emovit.emotion.labels import Subject
 from lavis_emovit.emotion.questions import OptionOrder
 from lavis_emovit.generation.kinds import KINDS
@@ -142,3 +143,5 @@ for _name, (_, _help) in COMMANDS.items():
     app.command(_name)(with_job_options(partial(_generate, command=_name), exclude=_excluded, doc=_help))
 app.command("seke")(with_job_options(seke))
 app.command("seke-tests")(seke_tests)
+app.command("statements")(with_job_options(statements, exclude=("held_out", "check_overlap", "conversations")))
+app.command("statements-reviewed")(statements_reviewed)

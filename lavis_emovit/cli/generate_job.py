@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 OFFLINE = "offline"
-SECTIONS = ("chat", "judge", "job", "mix", "seke")
+SECTIONS = ("chat", "judge", "job", "mix", "seke", "statements")
 
 
 @dataclass(frozen=True)
@@ -259,8 +259,12 @@ def finish(
     mix: tuple[str, Mix] | None = None,
     seke: SekeSettings | None = None,
     also: Sequence[str] = (),
+    more: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write all output files of a job, print their paths and those of `also`, then raise if the run stopped early."""
+    """Write all output files of a job, print their paths and those of `also`, then raise if the run stopped early.
+
+    The manifest contains the settings `more`, by the name of their section.
+    """
     from lavis_emovit.generation.outputs import MANIFEST, PREVIEW, RECORDS, ledger_line, write_outputs
 
     write_outputs(
@@ -272,6 +276,7 @@ def finish(
         seke=seke,
         conversations=options.conversations,
         num_preview=options.preview,
+        more=more,
     )
     typer.echo(ledger_line(job))
     names = [RECORDS, MANIFEST, *also, *([PREVIEW] if options.preview else [])]

@@ -6,7 +6,7 @@ import json
 import logging
 import random
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
@@ -48,10 +48,12 @@ def write_outputs(
     seke: SekeSettings | None = None,
     conversations: bool = False,
     num_preview: int = 24,
+    more: Mapping[str, Any] | None = None,
 ) -> None:
     """Write all output files of a job; the summary keeps the results of earlier runs in the same folder.
 
     `source_sha256` is the hash of the input records before they were replaced. `num_preview` 0 writes no preview page.
+    `more` is added to the manifest.
     """
     _keep_earlier(job, results)
     with atomic_writer(job.folder / RECORDS) as file:
@@ -93,6 +95,7 @@ def write_outputs(
         "seke": seke.model_dump(mode="json") if seke else None,
         "prompts": {step["step"]: step["prompt"] for step in steps if step["prompt"]},
         "instructions": count_instructions(job),
+        **(more or {}),
     }
     write_json(job.folder / MANIFEST, manifest)
     if num_preview:

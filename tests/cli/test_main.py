@@ -94,6 +94,10 @@ SURFACE = {
     " --verification --wait RECORDS",
     "generate seke-tests": "--active-from --balanced --images --level --out --overwrite --per-class --seed --split"
     " --strict RECORDS",
+    "generate statements": "--abandon-batches --attachments --base-url --batch --config --dry-run --images --in-flight"
+    " --least-share --max-usd --model --num-reviewed --num-words --out --preview --prices --proposer --regenerate --rpm"
+    " --seed --shards --split --stream --tpm --wait RECORDS",
+    "generate statements-reviewed": "--least-people --least-share --out RECORDS TABLES",
     "init": "--column --dry-run --labels --model --name --out --overwrite --seed --set --splits DATA",
     "judge page": "--choices --disputed --host --port --rater FOLDER",
     "judge score": "--adjudicator --json --seed FILLED KEY",

@@ -5,6 +5,7 @@ Properties:
 - a batch of clips has the shape that models take, with images among them too; batches of mixed shapes are refused;
 - without settings of frames, clips stop training with an advice;
 - rows of predictions have the times of the frames; a model that reads only images gives an error row;
+- in suites, models of this plugin get the frames that their entry or their run names;
 - a video file and records of clips can be predicted.
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -20,11 +22,14 @@ pytest.importorskip("av", reason="the extra `clips` is not installed")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "clips"))
 from video_files import write_video
 
-from lavis_emovit.clips.clip import Clip
+from lavis_emovit.clips.clip import Clip, FrameSettings
 from lavis_emovit.clips.reading import bundle_of
 from lavis_emovit.datasets.shard_dataset import EmotionShardDataset
+from lavis_emovit.emotion.labels import get_label_set
 from lavis_emovit.errors import DataError
-from lavis_emovit.evaluation.adapters.base import Item, LanguageModel
+from lavis_emovit.evaluation.adapters import lavis_model
+from lavis_emovit.evaluation.adapters.base import Item, LanguageModel, ModelPlace
+from lavis_emovit.evaluation.adapters.lavis_model import LavisModelSettings, open_lavis_model
 from lavis_emovit.evaluation.benchmarks import BenchmarkSettings
 from lavis_emovit.evaluation.suite.requests import BatchRequests, prepare
 from lavis_emovit.evaluation.truths import Truth
@@ -118,25 +123,44 @@ class _ReadsClips(_Reads):
         return self._processor.read(data, clip)
 
 
-def test_rows_have_the_times_of_the_frames(index):
+@pytest.fixture
+def rows(index):
+    """Function (model) -> its rows about the two clips."""
     reader = ShardReader(index)
     samples = sorted((reader.read(number) for number in range(2)), key=lambda sample: sample.record.id)
     items = [Item(sample.record, sample.image_bytes, Truth(label="fear")) for sample in samples]
     settings = BenchmarkSettings(dataset="c", split="train", kind="emotion", subject="picture", label_set="mikels8")
-    from lavis_emovit.emotion.labels import get_label_set
 
-    def rows(model):
-        requests = BatchRequests(
-            [prepare(item, model) for item in items], settings, "generation", get_label_set("mikels8")
-        )
+    def ask(model, method="generation"):
+        requests = BatchRequests([prepare(item, model) for item in items], settings, method, get_label_set("mikels8"))
         numbers = range(len(requests.questions))
         return requests.rows(dict(zip(numbers, requests.answer(model, numbers)))) if numbers else requests.rows({})
 
+    return ask
+
+
+def test_rows_have_the_times_of_the_frames(rows):
     one, two = rows(_ReadsClips(EmovitImageEvalProcessor.from_config(FRAMES)))
     # Three parts of 2.94 s, and of 1.94 s from the second on; frames are 0.1 s apart.
     assert one.frames_s == (0.4, 1.4, 2.4)
     assert two.frames_s == (1.3, 1.9, 2.6)
     assert [row.error for row in rows(_Reads())] == ["it is a clip, but this model reads only images"] * 2
+
+
+def test_models_of_suites_get_the_frames_of_their_entry_or_run(rows, tmp_path):
+    values = {"adapter": "lavis", "arch": "emovit_tiny", "device": "cpu"}
+    place = ModelPlace("mine", tmp_path, tmp_path)
+    model = open_lavis_model(LavisModelSettings(**values, frames=FRAMES["frames"]), place)
+    one, two = rows(model, "likelihood")
+    assert one.frames_s == (0.4, 1.4, 2.4) and two.frames_s == (1.3, 1.9, 2.6)
+    assert one.error is two.error is None and len(one.scores) == 8
+    assert model.identity()["clip_frames"]["num_frames"] == 3
+    plain = open_lavis_model(LavisModelSettings(**values), place)
+    assert "clip_frames" not in plain.identity()
+    assert all("set `frames`" in row.error for row in rows(plain, "likelihood"))
+    run = SimpleNamespace(questions={"image_processor": {"name": "emovit_image_eval", **FRAMES}})
+    assert lavis_model._frames_of_run(run) == FrameSettings(num_frames=3)
+    assert lavis_model._frames_of_run(SimpleNamespace(questions={})) is None
 
 
 def test_videos_and_records_can_be_predicted(folder, index):

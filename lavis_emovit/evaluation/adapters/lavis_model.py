@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from lavis_emovit.clips.clip import Clip
+from lavis_emovit.clips.clip import Clip, FrameSettings
 from lavis_emovit.errors import ConfigError, WeightsError
 from lavis_emovit.evaluation.adapters.base import Failure, LanguageModel, ModelPlace, register_adapter
 from lavis_emovit.evaluation.benchmarks import Method
@@ -64,6 +64,8 @@ class LavisModelSettings(Settings):
             them.
         train: the recipe that makes the checkpoint if it does not exist, then a run's folder; null: it must exist.
         config: settings over the model's defaults, as a recipe has them below `model`.
+        frames: which frames of clips the model gets, as in a dataset's `vis_processor`; null: those of the checkpoint's
+            run. Without any, clips are errors in their rows.
         device: `auto` takes the GPU if there is one.
     """
 
@@ -74,6 +76,7 @@ class LavisModelSettings(Settings):
     base: str | None = Field(default=None, min_length=1)
     train: TrainingSettings | None = None
     config: dict[str, Any] = Field(default_factory=dict)
+    frames: FrameSettings | None = None
     amp: Literal["off", "bf16", "fp16"] = "off"
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
 
@@ -245,7 +248,21 @@ def open_lavis_model(entry: LavisModelSettings, place: ModelPlace) -> LavisModel
             identity |= {"step": tuned.checkpoint[1].step}
     device = choose_device(entry.device)
     run = inference(device, AMP_DTYPES.get(entry.amp))
-    return LavisModel(model.to(device), *model.processors(), run=run, device=device, identity=identity)
+    image_processor, text_processor = model.processors()
+    frames = entry.frames or _frames_of_run(tuned)
+    if frames is not None:
+        if "frames" not in type(image_processor.settings).model_fields:
+            raise ConfigError([f"{key}.frames: {values['arch']} reads images only; remove it"], key)
+        image_processor = type(image_processor)(image_processor.settings.model_copy(update={"frames": frames}))
+        identity |= {"clip_frames": frames.model_dump()}
+    return LavisModel(model.to(device), image_processor, text_processor, run=run, device=device, identity=identity)
+
+
+def _frames_of_run(tuned: TunedFiles | None) -> FrameSettings | None:
+    """Which frames of clips a tuned model was evaluated with; None if it reads images."""
+    processor = tuned.questions.get("image_processor") if tuned is not None else None
+    frames = (processor or {}).get("frames")
+    return None if frames is None else FrameSettings.model_validate(frames)
 
 
 def _with_trained(entry: LavisModelSettings, tuned: TunedFiles | None) -> LavisModelSettings:

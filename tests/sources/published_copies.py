@@ -265,14 +265,14 @@ def _disfa(root: Path) -> Expected:
 
 
 def _bp4d(root: Path) -> Expected:
-    for person in ("F001", "F002", "M001"):
+    for number, person in enumerate(("F001", "F002", "M001")):
         _text(root / "AUCoding" / "AU_OCC" / f"{person}_T1.csv",
               ["0,1,2,6,12,27", *(f"{frame},1,0,1,9,1" for frame in range(3, 54))])  # fmt: skip
         _text(root / "AUCoding" / "AU_INT" / "AU06" / f"{person}_T1_AU06.csv",
               [f"{frame},{frame % 5}" for frame in range(3, 54)])  # fmt: skip
         for frame in range(1, 54):
             if frame % 25 == 3:
-                _image_file(root / "2D+3D" / person / "T1" / f"{frame:03d}.jpg", frame)
+                _image_file(root / "2D+3D" / person / "T1" / f"{frame:03d}.jpg", frame + 60 * number)
     return Expected(9, "bp4d/M001_T1/00028", {
         # Unit 6 has an intensity, unit 12 is not coded in this frame, unit 27 is not one of the twelve.
         "action_units": {1: 1.0, 2: 0.0, 6: 3.0}, "group": "M001", "extra": {"frame": 28, "occurrence_only": "1,2"},
@@ -287,11 +287,12 @@ def _aff_wild2(root: Path) -> Expected:
         "AU_Detection_Challenge": (["AU1,AU2,AU12"], lambda n: "1,-1,0"),
     }  # fmt: skip
     for task, (head, line) in files.items():
-        for video, split in (("1-30-1280x720", "Train"), ("2-30_left", "Train"), ("2-30_right", "Validation")):
+        videos = (("1-30-1280x720", "Train"), ("2-30_left", "Train"), ("2-30_right", "Validation"))
+        for number, (video, split) in enumerate(videos):
             lines = head + [line(frame) for frame in range(1, 62)]
             _text(root / "annotations" / f"Third {task}" / f"{split}_Set" / f"{video}.txt", lines)
             for frame in (1, 31, 61):
-                _image_file(root / "cropped_aligned" / video / f"{frame:05d}.jpg", frame)
+                _image_file(root / "cropped_aligned" / video / f"{frame:05d}.jpg", frame + 70 * number)
     return Expected(9, "aff_wild2/2-30_left/00031", {
         "emotion": "happiness", "valence": 0.5, "arousal": -0.25, "action_units": {1: 1.0, 12: 0.0}, "group": "2-30",
         # The other person of this video is in the validation set.

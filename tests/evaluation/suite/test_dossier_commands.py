@@ -54,7 +54,7 @@ MODELS = {
 }
 DATASETS = (
     "webemo", "fi", "emotion6", "emotionroi", "unbiasedemo", "abstract", "artphoto", "oxford_hic", "raf_db",
-    "affectnet", "disfa", "bp4d",
+    "affectnet", "disfa", "bp4d", "ck_plus", "aff_wild2",
 )  # fmt: skip
 VECBENCH = {
     "FI-2": "fi", "FI-8": "fi", "WebEmo-2": "webemo", "WebEmo-7": "webemo", "WebEmo-25": "webemo", "EmoSet-8": "emoset",

@@ -196,7 +196,9 @@ class StandInProcessor:
 
     min_side_px = frames = None
 
-    def read(self, data: bytes, clip: None = None, *, seed: int = 0) -> tuple[torch.Tensor, None]:
+    def read(
+        self, data: bytes, clip: None = None, *, seed: int = 0, max_pixels: None = None
+    ) -> tuple[torch.Tensor, None]:
         return self(decode_image(data), seed), None
 
     def __call__(self, image: Image.Image, seed: int = 0) -> torch.Tensor:

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import datasets
 import pyarrow
 import pyarrow.parquet
 import pytest
+import yaml
 from PIL import Image
 
 from lavis_emovit.errors import DataError
@@ -377,6 +379,63 @@ def test_a_saved_split_without_rows_is_noted(root, tmp_path):
     empty.save_to_disk(tmp_path / "nothing")
     with pytest.raises(DataError, match="nothing: has no rows"):
         list(read_huggingface(tmp_path / "nothing", settings, source="hub", extract_to=tmp_path / "out"))
+
+
+def _hub(folder, parts):
+    """Parquet files of the hub: path -> names of the classes, and codes."""
+    for path, (names, codes) in parts.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        images = [{"bytes": _png(number), "path": None} for number in range(len(codes))]
+        features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=names)})
+        datasets.Dataset.from_dict({"image": images, "label": codes}, features=features).to_parquet(folder / path)
+
+
+def _png(red):
+    content = io.BytesIO()
+    Image.new("RGB", (8, 8), (red, 0, 0)).save(content, "PNG")
+    return content.getvalue()
+
+
+def _from_hub(folder):
+    settings = TableSettings(columns={"emotion": "label"})
+    return list(read_huggingface(folder, settings, source="hub", extract_to=folder / "out"))
+
+
+def test_class_names_that_differ_between_files_are_no_wrong_labels(tmp_path):
+    parts = ("data/train-00000-of-00002.parquet", "data/train-00001-of-00002.parquet")
+    for number, other in enumerate((["sad", "happy"], ["happy", "sad", "calm"], ["joy", "sad"])):
+        folder = tmp_path / str(number)
+        _hub(folder, {parts[0]: (["happy", "sad"], [0, 1]), parts[1]: (other, [0])})
+        with pytest.raises(DataError, match=rf"00001-of-00002.*'label' has other class names \({', '.join(other)}\)"):
+            _from_hub(folder)
+
+
+def test_the_readme_of_a_hub_dataset_decides_its_splits(tmp_path):
+    files = {"a/part.parquet": (["happy", "sad"], [0, 1]), "b/part.parquet": (["happy", "sad"], [1])}
+    _hub(tmp_path, files)
+
+    def readme(*configs):
+        card = {"configs": [{"config_name": name, "data_files": listed} for name, listed in configs]}
+        (tmp_path / "README.md").write_text(f"---\n{yaml.safe_dump(card)}---\n# Faces\n")
+
+    by_split = [{"split": "train", "path": "a/*.parquet"}, {"split": "test", "path": ["b/part.parquet"]}]
+    readme(("default", by_split))
+    assert [(r.split, r.emotion) for r in _from_hub(tmp_path)] == [
+        ("train", "happy"), ("train", "sad"), ("test", "sad"),
+    ]  # fmt: skip
+    readme(("default", "*/part.parquet"))
+    assert [r.split for r in _from_hub(tmp_path)] == ["train"] * 3
+    for configs, problem in [
+        ((("en", by_split[:1]), ("fr", by_split[1:])), r"README.md: lists several datasets \(en, fr\)"),
+        ((("default", by_split[:1]),), r"Parquet files of several datasets"),
+        ((("default", "c.parquet"),), r"README.md: lists files that are not here"),
+    ]:
+        readme(*configs)
+        with pytest.raises(DataError, match=problem):
+            _from_hub(tmp_path)
+    (tmp_path / "README.md").write_text("---\nconfigs: [1]\n---\n")
+    with pytest.raises(DataError, match=r"README.md: the list of its files cannot be read"):
+        _from_hub(tmp_path)
 
 
 @pytest.mark.parametrize("place", ["{table}/{name}", "{images}/{name}", "{absolute}/{name}"])

@@ -20,6 +20,7 @@ from lavis_emovit.sources.table_settings import TableFile, TableSettings
 
 # Columns that are added to the rows.
 _SPLIT, _ID = "split of the dataset", "number of the row"
+_README = "README.md"
 _SPLIT_NAMES = {"validation": "val", "valid": "val", "dev": "val"}
 
 
@@ -162,7 +163,19 @@ class HubPart:
         for path, schema in schemas.items():
             if schema.names != first.names:
                 raise DataError(f"{path}: has other columns ({', '.join(schema.names)}) than {files[0]}")
-        self.features = datasets.Features.from_arrow_schema(first)
+        features = {path: datasets.Features.from_arrow_schema(schema) for path, schema in schemas.items()}
+        self.features = features[files[0]]
+        for path, of_file in features.items():
+            # The codes of a file have the names of this file, and only one list of names is used.
+            if other := [name for name in first.names if _class_names(of_file[name]) != self._names(name)]:
+                listed = ", ".join(_class_names(of_file[other[0]])) or "none"
+                raise DataError(
+                    f"{path}: column '{other[0]}' has other class names ({listed}) than in {files[0]} "
+                    f"({', '.join(self._names(other[0])) or 'none'}); import each file from a folder of its own"
+                )
+
+    def _names(self, column: str) -> list[str]:
+        return _class_names(self.features[column])
 
     def __len__(self) -> int:
         return sum(open_parquet(path).read_metadata(path).num_rows for path in self.files)
@@ -173,12 +186,20 @@ class HubPart:
 
 
 def hub_parts(root: Path) -> dict[str, HubPart]:
-    """The splits of a folder that was downloaded from the hub, which `datasets` tells by the names of files."""
+    """The splits of a folder that was downloaded from the hub: by its README, else by the names of files.
+
+    DataError for several datasets.
+    """
     try:
         from datasets.data_files import DataFilesDict, get_data_patterns
     except ImportError:
         raise _needs_datasets(root) from None
-    found = DataFilesDict.from_patterns(get_data_patterns(str(root)), base_path=str(root))
+    listed = _listed_patterns(root)
+    patterns = get_data_patterns(str(root)) if listed is None else listed
+    try:
+        found = DataFilesDict.from_patterns(patterns, base_path=str(root))
+    except FileNotFoundError as error:
+        raise DataError(f"{root / _README}: lists files that are not here ({first_line(error)})") from None
     files = {
         str(split): sorted(Path(name) for name in names if name.endswith(".parquet")) for split, names in found.items()
     }
@@ -186,10 +207,31 @@ def hub_parts(root: Path) -> dict[str, HubPart]:
     used = {path.resolve() for paths in files.values() for path in paths}
     left = sorted(path for path in root.rglob("*.parquet") if path.resolve() not in used)
     folders = {path.parent for paths in files.values() for path in paths}
-    if left or any(len({path.parent for path in paths}) > 1 for paths in files.values()):
-        listed = ", ".join(sorted(str(path) for path in folders | {path.parent for path in left}))
-        raise DataError(f"{root}: has Parquet files of several datasets ({listed}); import one of these folders")
+    if left or (listed is None and any(len({path.parent for path in paths}) > 1 for paths in files.values())):
+        names = ", ".join(sorted(str(path) for path in folders | {path.parent for path in left}))
+        raise DataError(f"{root}: has Parquet files of several datasets ({names}); import one of these folders")
     return {split: HubPart(paths) for split, paths in files.items() if paths}
+
+
+def _listed_patterns(root: Path) -> dict[str, Any] | None:
+    """Split -> patterns of files, as the dataset's README lists them; None without a list. DataError for several."""
+    from datasets.data_files import sanitize_patterns
+    from datasets.utils.metadata import MetadataConfigs
+    from huggingface_hub import DatasetCard
+
+    path = root / _README
+    if not path.is_file():
+        return None
+    try:
+        configs = MetadataConfigs.from_dataset_card_data(DatasetCard.load(path).data)
+        listed = {name: sanitize_patterns(one["data_files"]) for name, one in configs.items() if "data_files" in one}
+    except Exception as error:  # whatever YAML and the two packages raise
+        raise DataError(f"{path}: the list of its files cannot be read ({first_line(error)}); correct it") from None
+    if len(listed) > 1:
+        raise DataError(
+            f"{path}: lists several datasets ({', '.join(listed)}); pass a folder with the files of one alone"
+        )
+    return next(iter(listed.values()), None)
 
 
 def is_saved(folder: Path) -> bool:

@@ -11,6 +11,9 @@ from lavis_emovit.outside import without_thoughts
 
 _FENCE = re.compile(r"```[ \t]*[\w+-]*[ \t]*\r?\n(.*?)(?:\r?\n[ \t]*```|\Z)", re.DOTALL)
 _OPENING = re.compile(r"[{\[]")
+# The escape of half of a surrogate pair; an even number of backslashes in front of it is text.
+_HIGH, _LOW = r"\\u[dD][89abAB][0-9a-fA-F]{2}", r"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+_HALF_CHARACTER = re.compile(rf"(?<!\\)((?:\\\\)*)(?:({_HIGH}{_LOW})|{_HIGH}|{_LOW})")
 # Prose has a few brackets; a long row of them is nonsense.
 _MAX_OPENINGS = 20
 
@@ -39,9 +42,10 @@ def json_values(text: str) -> list[Any]:
     """All JSON objects and lists of a reply, in order.
 
     They are the whole text, else those in code fences, else those between other words. An object with a repeated key is
-    none, because Python would keep only one of its values.
+    none, because Python would keep only one of its values. Half of a surrogate pair, which no file can contain, becomes
+    the replacement character.
     """
-    text = bare_reply(text)
+    text = _HALF_CHARACTER.sub(lambda found: found[1] + (found[2] or r"\ufffd"), bare_reply(text))
     try:
         value = load_json(text, unique_keys=True)
     except ValueError:

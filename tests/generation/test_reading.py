@@ -60,6 +60,24 @@ def test_forms(form):
 
 
 @pytest.mark.parametrize(
+    ("escaped", "expected"),
+    [
+        (r"\ud83d x", "\ufffd x"),
+        (r"\uDE00\ud83d", "\ufffd\ufffd"),
+        (r"\ud83d\ude00 \ud83d", "\U0001f600 \ufffd"),
+        (r"\\ud83d", r"\ud83d"),
+        (r"\\\ud83d", "\\\ufffd"),
+    ],
+)
+def test_half_characters_of_a_reply_can_be_stored(escaped, expected):
+    """No file can contain half of a surrogate pair, and a paid reply that stops the run would do so again."""
+    for form in ('{"scene": "%s"}', 'Here: {"scene": "%s"} ok', '```json\n{"scene": "%s"}\n```'):
+        found = find_json(form % escaped)
+        assert found == {"scene": expected}
+        assert found["scene"].encode().decode() == expected
+
+
+@pytest.mark.parametrize(
     "text",
     [
         '{"question":"DRAFT?","answer":"draft"}\n</think>\n{"question":"Why?","answer":"final"}',

@@ -108,6 +108,8 @@ def detect(
     from lavis_emovit.teachers.choosing import FaceSettings
     from lavis_emovit.teachers.detection import face_records, write_crop
 
+    if crops and source.is_dir() and out.resolve().is_relative_to(source.resolve()):
+        raise DataError(f"--out {out}: is in {source}, so the next run would look at the crops; use another --out")
     chosen = find_teachers([teacher])
     settings = FaceSettings(min_face_px=min_face_px, margin=shown_margin)
     counts = Counts()

@@ -153,10 +153,12 @@ def with_expression(
 
     `emotion` gets the most likely label and `votes` the mean probabilities. `extra` gets `expression_by` with the names
     and versions of these teachers, and `expression_entropy` and `expression_mutual_information` (see `Combined`). SEKE
-    takes such an expression as known from a program. An existing emotion stays, and is compared.
+    takes such an expression as known from a program. An existing emotion stays, and is compared; so do several labels,
+    votes and a ranking, which are not compared.
 
     `counts.outcomes` gets `annotated`, `no face that can be judged`, `uncertain` (an entropy above `max_entropy`),
-    `label set without this expression` or `of no facial expressions`, or `already labelled, agrees` or `disagrees`.
+    `label set without this expression` or `of no facial expressions`, `already labelled, agrees` or `disagrees`, or
+    `labelled by several labels or votes`.
     """
     found: dict[str, dict[str, float]] = {}
     for teacher, answer in zip(teachers, answers):
@@ -176,6 +178,9 @@ def with_expression(
     if record.emotion is not None:
         counts.outcomes[f"already labelled, {'agrees' if label == record.emotion else 'disagrees'}"] += 1
         return record
+    if any(given is not None for given in (record.labels, record.votes, record.ranking)):
+        counts.outcomes["labelled by several labels or votes"] += 1
+        return record
     if combined.entropy > max_entropy:
         counts.outcomes["uncertain"] += 1
         return record
@@ -190,7 +195,7 @@ def with_expression(
     }
     changes: dict[str, Any] = {"emotion": label, "label_set": name, "extra": {**record.extra, **marks}}
     votes = {_label_in(name, one): round(share, 4) for one, share in combined.votes.items() if share >= 0.00005}
-    if record.votes is None and None not in votes:
+    if None not in votes:
         changes["votes"] = votes
     return record.model_copy(update=changes)
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from lavis_emovit.errors import DataError
 from lavis_emovit.files import atomic_writer, images_below, read_file
 from lavis_emovit.images import decode_image, jpeg_of
-from lavis_emovit.records import EmotionRecord
+from lavis_emovit.records import Attributes, EmotionRecord
 from lavis_emovit.teachers.annotation import Counts
 from lavis_emovit.teachers.catalogue import Teacher
 from lavis_emovit.teachers.choosing import OK, FaceSettings, choose_face, large_faces
@@ -18,15 +18,17 @@ from lavis_emovit.teachers.crops import crop_face
 from lavis_emovit.teachers.faces import Answer, Face
 from lavis_emovit.teachers.proxies import proxies_of
 
-_LABELS = "emotion labels votes valence arousal dominance action_units words ranking caption".split()
+_OF_THE_IMAGE = {"id", "image", "split", "source", "label_set", "box", "group", "clip", "extra"}
+_LABELS = [name for name in EmotionRecord.model_fields if name not in _OF_THE_IMAGE]
 
 
 def image_records(folder: Path) -> Iterator[EmotionRecord]:
     """A record without labels for each image below a folder; DataError for a name that no record can have."""
+    source = folder.name or folder.resolve().name or "images"
     for path in images_below(folder):
         name = path.relative_to(folder).as_posix()
         try:
-            yield EmotionRecord(id=f"{folder.name}/{name}", image=name, split="train", source=folder.name or "images")
+            yield EmotionRecord(id=f"{source}/{name}", image=name, split="train", source=source)
         except ValidationError as error:
             raise DataError(f"{path}: {error.errors()[0]['msg']}; rename the file") from None
 
@@ -50,7 +52,7 @@ def face_records(
     `counts` gets `ok`, or why there is no face as in `choose_face`; its outcomes the number of faces and of profiles.
     """
     status, face = choose_face(answer, record.box, settings)
-    is_labelled = any(getattr(record, name) is not None for name in _LABELS)
+    is_labelled = any(getattr(record, name) not in (None, [], Attributes()) for name in _LABELS)
     if status == "several_faces" and not is_labelled:
         status, found = OK, sorted(large_faces(answer.faces, settings), key=lambda one: one.box[0])
     else:

@@ -142,6 +142,62 @@ def test_detection_writes_a_record_for_each_face(emovit, tmp_path, photos, two_f
     assert code == 0 and "several_faces 1" in output and not read(tmp_path / "other" / "records.jsonl")
 
 
+PEOPLES_LABELS = {
+    "votes": {"votes": {"sadness": 0.9, "happiness": 0.1}},
+    "votes of another set": {"votes": {"awe": 1.0}},
+    "labels": {"labels": ["sadness", "anger"], "label_set": "expressions7"},
+    "ranking": {"ranking": ["sadness"], "label_set": "expressions7"},
+}
+
+
+def test_labels_by_people_stay_as_they_are(emovit, tmp_path, photos, two_fakes):
+    folder = photos(a=fake.ONE)
+    records = [
+        EmotionRecord(id=name, image="a.png", split="train", source="s", **values)
+        for name, values in PEOPLES_LABELS.items()
+    ]
+    write_records(tmp_path / "r.jsonl", records)
+    arguments = ("facial", "annotate", tmp_path / "r.jsonl", "--images", folder, *BOTH)
+    code, output, _ = emovit(*arguments, "--out", tmp_path / "out")
+    assert code == 0 and "labelled by several labels or votes: 4" in output
+    assert list(read_records(tmp_path / "out" / "records.jsonl")) == records
+
+
+def test_what_is_said_about_an_image_is_given_to_no_one_of_several_people(emovit, tmp_path, photos, two_fakes):
+    folder = photos(two=fake.TWO)
+    said = {
+        "instructions": [{"kind": "conversation", "question": "Why?", "answer": "She cries.", "provenance": "human"}],
+        "utterances": [{"text": "He cries."}],
+        "questions": [{"question": "Who?", "answers": ["she"]}],
+        "statements": [{"text": "She cries.", "is_correct": True}],
+        "attributes": {"facial_expression": "smile"},
+    }
+    records = [
+        EmotionRecord(id=name, image="two.png", split="train", source="s", **{name: value})
+        for name, value in said.items()
+    ]
+    write_records(tmp_path / "r.jsonl", [*records, records[0].model_copy(update={"id": "bare", "instructions": []})])
+    arguments = ("facial", "detect", tmp_path / "r.jsonl", "--images", folder, "--teacher", "sad-fake")
+    code, output, _ = emovit(*arguments, "--out", tmp_path / "out")
+    assert code == 0 and "several_faces 5" in output
+    assert list(read(tmp_path / "out" / "records.jsonl")) == ["bare/face0", "bare/face1"]
+
+
+def test_crops_are_no_images_of_the_next_run(emovit, tmp_path, photos, two_fakes):
+    folder = photos(a=fake.ONE)
+    for out in (folder, folder / "people"):
+        code, _, errors = emovit("facial", "detect", folder, "--teacher", "sad-fake", "--out", out, "--crops")
+        assert code == 2 and "the next run would look at the crops" in errors
+    assert [path.name for path in folder.iterdir()] == ["a.png"]
+
+
+def test_a_folder_without_a_name_has_that_of_its_place(emovit, tmp_path, photos, two_fakes, monkeypatch):
+    monkeypatch.chdir(photos(a=fake.ONE))
+    assert emovit("facial", "annotate", ".", "--teacher", "sad-fake", "--out", tmp_path / "out")[0] == 0
+    (record,) = read(tmp_path / "out" / "records.jsonl").values()
+    assert (record.id, record.source) == ("photos/a.png", "photos")
+
+
 def test_errors_say_what_to_do(emovit, tmp_path, photos, two_fakes, monkeypatch):
     folder = photos(a=fake.ONE)
     out = ("--out", tmp_path / "out")

@@ -80,6 +80,8 @@ def statements_reviewed(
         raise DataError(f"{out}: already exists; use another --out")
     if least_people is not None and least_people > len(tables):
         raise UserError(f"--least-people {least_people} is more than the {len(tables)} tables")
+    if len({table.resolve() for table in tables}) < len(tables):
+        raise UserError("a table is given twice, but each one has the answers of another person; name each once")
     answers = [read_answers(table) for table in tables]
     decided, counts = decide(
         list(read_records(records)), answers, least_share=least_share, least_people=least_people or len(tables)

@@ -228,6 +228,53 @@ def test_review_by_people(images, capsys):
         assert message in capsys.readouterr().err and not (images / "x.jsonl").exists()
 
 
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("{0},T,correct\n{1},T,correct,\n", None),
+        ('{0},"T,correct\n{1},T,correct\n', "close or remove the quote"),
+        ('{0},T,correct\n{1},"T"x,correct\n', "close or remove the quote"),
+    ],
+)
+def test_no_row_of_a_filled_table_is_lost(images, capsys, table, message):
+    statements = [{"text": "T", "is_correct": True, "id": f"s{number}"} for number in range(2)]
+    record = EmotionRecord(id="i", image="0.png", split="test", source="i", statements=statements)
+    write_records(images / "r.jsonl", [record])
+    rows = table.format("s0", "s1")
+    (images / "a.csv").write_text(f"statement,text,answer\n{rows}")
+    (images / "b.csv").write_text(f"statement,text,answer\n{rows}".replace(",", ";"))
+    (images / "c.csv").write_text("statement,answer,answer\ns0,correct,incorrect\n")
+    command = ["generate", "statements-reviewed", str(images / "r.jsonl")]
+    for name in ("a", "b"):
+        found = main([*command, str(images / f"{name}.csv"), "--out", str(images / f"{name}.jsonl")])
+        shown = capsys.readouterr()
+        if message is None:
+            assert found == 0 and "2 statements of 1 images kept" in shown.out
+        else:
+            assert found == EXIT_USER_ERROR and message in shown.err
+    assert main([*command, str(images / "c.csv"), "--out", str(images / "c.jsonl")]) == EXIT_USER_ERROR
+    assert "2 columns 'answer'" in capsys.readouterr().err
+    twice = [str(images / "a.csv"), str(images / ".." / images.name / "a.csv")]
+    assert main([*command, *twice, "--out", str(images / "d.jsonl")]) == EXIT_USER_ERROR
+    assert "a table is given twice" in capsys.readouterr().err
+
+
+def test_words_and_statements_by_people_stay(images, capsys):
+    by_people = [{"words": ["pride"]}, {"statements": [{"text": "People said so.", "is_correct": True, "id": "p"}]}]
+    earlier = list(read_records(images / "records.jsonl"))
+    records = [
+        EmotionRecord.model_validate({**record.model_dump(), **more}) for record, more in zip(earlier, by_people)
+    ]
+    write_records(images / "records.jsonl", [*records, *earlier[2:]])
+    with ChatServer(script) as server:
+        assert run(images, images / "out", server=server) == 0
+        assert len(server.bodies) == 4 * 3
+    assert "with earlier words or statements, which stay 2" in capsys.readouterr().out
+    found = list(read_records(images / "out" / "records.jsonl"))
+    assert found[:2] == records and all(record.statements for record in found[2:])
+    assert not any(row["statement"] == "p" for row in csv.DictReader((images / "out" / "review.csv").open()))
+
+
 def test_unreadable_replies_and_disagreement(images, capsys):
     def mixed(body, num_before):
         return Action('{"words": []}') if body["model"] == "c" else script(body, num_before)
@@ -237,6 +284,22 @@ def test_unreadable_replies_and_disagreement(images, capsys):
     shown = capsys.readouterr()
     assert "without a proposal of every model 6" in shown.out and "unreadable: words is no list of words" in shown.out
     assert not any(record.statements for record in read_records(images / "out" / "records.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"saudade": "longing", "saudade": "joy"}', "the key 'saudade' is repeated"),
+        ('{"Saudade": "longing", " saudade": "sadness"}', "'saudade' is there 2 times, in other spellings"),
+        ('{"saudade": ["longing"]}', "saudade: '['longing']' is no secondary emotion"),
+        ('{"saudade": true, " ": "longing"}', "a word is blank"),
+    ],
+)
+def test_a_word_has_one_place_on_the_tree(images, capsys, content, message):
+    (images / "places.json").write_text(content)
+    more = ["--model", "a", "--base-url", "http://localhost:9/v1", "--attachments", str(images / "places.json")]
+    assert run(images, images / "out", *more) == EXIT_USER_ERROR
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

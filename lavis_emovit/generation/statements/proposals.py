@@ -37,11 +37,11 @@ class Attachment:
     """
 
     def __init__(self, custom: Mapping[str, str] | None = None):
-        self._custom = {_tidy(word): secondary for word, secondary in (custom or {}).items()}
+        self._custom = {tidy(word): secondary for word, secondary in (custom or {}).items()}
 
     def __call__(self, word: str) -> tuple[str, str] | None:
         """The word in its base form and its secondary emotion; None if it has no place on the tree."""
-        word = _tidy(word)
+        word = tidy(word)
         if word in self._custom:
             return word, self._custom[word]
         base = word if word in SECONDARY_OF else emotion_wheels().word(word)
@@ -74,5 +74,6 @@ def _texts(value: Any, *keys: str) -> list[str] | None:
     return found if len(found) == len(keys) and all(found) else None
 
 
-def _tidy(word: str) -> str:
+def tidy(word: str) -> str:
+    """The form in which words are compared."""
     return " ".join(word.casefold().split())

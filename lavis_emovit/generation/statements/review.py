@@ -37,9 +37,14 @@ def read_answers(path: Path) -> dict[str, bool]:
     found: dict[str, bool] = {}
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            if missing := [name for name in ("statement", "answer") if name not in (reader.fieldnames or ())]:
-                raise DataError(f"{path}: no column '{missing[0]}'; fill in a copy of the table of the review")
+            # In some countries, spreadsheets write semicolons.
+            head = file.readline()
+            file.seek(0)
+            reader = csv.DictReader(file, delimiter=";" if ";" in head else ",", strict=True)
+            for name in ("statement", "answer"):
+                if (count := list(reader.fieldnames or ()).count(name)) != 1:
+                    has = "no column" if not count else f"{count} columns"
+                    raise DataError(f"{path}: {has} '{name}'; fill in a copy of the table of the review")
             for row in reader:
                 answer, name = (row["answer"] or "").strip().casefold(), row["statement"]
                 if answer and answer not in _ANSWERS:
@@ -50,6 +55,8 @@ def read_answers(path: Path) -> dict[str, bool]:
                     raise DataError(f"{path}, line {reader.line_num}: statement '{name}' has two answers")
                 if answer:
                     found[name] = _ANSWERS[answer]
+    except csv.Error as error:
+        raise DataError(f"{path}, line {reader.line_num}: not CSV ({error}); close or remove the quote") from None
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: the table cannot be read ({error})") from None
     return found

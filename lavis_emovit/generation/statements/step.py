@@ -17,7 +17,8 @@ from lavis_emovit.emotion.parrott import PRIMARY_OF
 from lavis_emovit.errors import ConfigError
 from lavis_emovit.files import atomic_writer, load_json, read_file
 from lavis_emovit.generation.job import Job, StepResult
-from lavis_emovit.generation.statements.proposals import SCHEMA, Attachment, Proposal, read_proposal
+from lavis_emovit.generation.job_records import JobRecords
+from lavis_emovit.generation.statements.proposals import SCHEMA, Attachment, Proposal, read_proposal, tidy
 from lavis_emovit.generation.statements.review import write_pack
 from lavis_emovit.generation.statements.votes import vote
 from lavis_emovit.generation.statements.writing import Judged, write_statements
@@ -43,15 +44,19 @@ class StatementSettings(Settings):
 def make_statements(job: Job, models: Sequence[ChatSettings], settings: StatementSettings) -> StepResult:
     """Write `words` and `statements` of the job's records, from the proposals of all models.
 
-    An image needs a readable proposal of every model; the others stay unchanged and are counted. `statements.jsonl` has
-    the votes of each image, `review.csv` a table for people. ConfigError for invalid attachments.
+    Records that have words or statements, perhaps by people, stay unchanged and are counted. An image needs a readable
+    proposal of every model; the others stay unchanged, too, and are counted. `statements.jsonl` has the votes of each
+    image, `review.csv` a table for people. ConfigError for invalid attachments.
     """
     attach = Attachment(_attachments(settings.attachments))
-    chosen = job.chosen()
-    result = StepResult("statements", num_records=len(chosen))
+    everything = job.chosen()
+    chosen = everything.where(lambda record: not record.statements and record.words is None)
+    result = StepResult("statements", num_records=len(everything))
+    if len(chosen) < len(everything):
+        result.missing["with earlier words or statements, which stay"] = len(everything) - len(chosen)
     proposals: dict[int, list[Proposal]] = {}
     for model in models:
-        _ask(job, model, proposals, result)
+        _ask(job, chosen, model, proposals, result)
         if result.stopped or result.under_way:
             break
     if job.dry_run:
@@ -80,7 +85,7 @@ def make_statements(job: Job, models: Sequence[ChatSettings], settings: Statemen
             job.put(number, EmotionRecord.model_validate({**record.model_dump(), **new}))
             result.num_done += 1
             file.write(json.dumps(_story(image), ensure_ascii=False) + "\n")
-    pack = write_pack(job.folder / PACK, job.chosen(), settings.num_reviewed, job.settings.seed)
+    pack = write_pack(job.folder / PACK, chosen, settings.num_reviewed, job.settings.seed)
     result.notes = {
         "statements": dict(sorted(kinds.items())),
         "words without a place on the tree": dict(unattached.most_common(20)),
@@ -89,7 +94,9 @@ def make_statements(job: Job, models: Sequence[ChatSettings], settings: Statemen
     return result
 
 
-def _ask(job: Job, model: ChatSettings, proposals: dict[int, list[Proposal]], result: StepResult) -> None:
+def _ask(
+    job: Job, records: JobRecords, model: ChatSettings, proposals: dict[int, list[Proposal]], result: StepResult
+) -> None:
     """Add the proposals of one model."""
 
     def use(number: int, record: EmotionRecord, row: dict[str, Any], sample: int) -> bool:
@@ -106,7 +113,7 @@ def _ask(job: Job, model: ChatSettings, proposals: dict[int, list[Proposal]], re
 
     asked = StepResult("statements")
     job.request_replies(
-        job.chosen(), job.writer(model, "statements", SCHEMA, facts=False), asked,
+        records, job.writer(model, "statements", SCHEMA, facts=False), asked,
         label=f"proposals of {model.model}", output_tokens=_OUTPUT_TOKENS, use=use,
     )  # fmt: skip
     result.writer = ", ".join(filter(None, (result.writer, asked.writer)))
@@ -119,7 +126,7 @@ def _attachments(path: str | None) -> dict[str, str]:
     if path is None:
         return {}
     try:
-        content = load_json(Path(path).read_bytes())
+        content = load_json(Path(path).read_bytes(), unique_keys=True)
     except (OSError, ValueError) as error:
         raise ConfigError([f"the file cannot be read as JSON ({error})"], path) from None
     if not isinstance(content, dict):
@@ -127,8 +134,11 @@ def _attachments(path: str | None) -> dict[str, str]:
     wrong = [
         f"{word}: '{place}' is no secondary emotion of Parrott's tree{nearest_name(str(place), list(PRIMARY_OF))}"
         for word, place in content.items()
-        if place not in PRIMARY_OF
+        if not isinstance(place, str) or place not in PRIMARY_OF
     ]
+    named = Counter(map(tidy, content))
+    wrong += [f"'{word}' is there {count} times, in other spellings" for word, count in named.items() if count > 1]
+    wrong += ["a word is blank"] if "" in named else []
     if wrong:
         raise ConfigError(wrong, path)
     return content

@@ -77,6 +77,12 @@ def seke(
         problems.append("--check writes no records, so it cannot export --conversations or --shards")
     if judge is not None and chat is None:
         problems.append("--reviewer needs a model whose answers it reviews; add --model")
+    if chat is None or settings.verification in ("off", "rules"):
+        why = f"with verification '{settings.verification}'" if chat is not None else "without --model"
+        unused = {"--reviewer": reviewer is not None and chat is not None, "--blind": blind}
+        problems += [f"{name}: nothing is reviewed {why}; remove it" for name, is_given in unused.items() if is_given]
+    if max_error is not None and not check:
+        problems.append("--max-error is for the thresholds that --check fits; add --check, or remove it")
     if check and not options.wait:
         problems.append("--check needs all answers, so it waits for its batches; remove --no-wait")
     images_for = "the model" if chat is not None else None

@@ -189,6 +189,9 @@ def test_offline(faces, capsys):
     assert "nothing_known 1" in capsys.readouterr().out
 
 
+MODEL = ["--model", "m", "--base-url", "http://localhost:9/v1"]
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
@@ -202,6 +205,13 @@ def test_offline(faces, capsys):
         (["--check", "--shards"], "--check writes no records"),
         (["--check", "--no-wait"], "--check needs all answers"),
         (["--reviewer", "m"], "--reviewer needs a model"),
+        (["--blind"], "--blind: nothing is reviewed without --model"),
+        (
+            ["--reviewer", "r", "--verification", "off", *MODEL],
+            "--reviewer: nothing is reviewed with verification 'off'",
+        ),
+        (["--blind", "--verification", "rules", *MODEL], "--blind: nothing is reviewed with verification 'rules'"),
+        (["--max-error", "0.2", *MODEL], "--max-error is for the thresholds that --check fits"),
     ],
 )
 def test_errors(faces, more, message, capsys):

@@ -267,3 +267,31 @@ def test_general_questions_that_are_not_as_published(tmp_path):
     (tmp_path / "annotations" / "vqa_val.json").write_text(json.dumps([question, {**question, "answer": []}]))
     text = problems_of(LavisVqaReader(tmp_path, source="vqav2"))
     assert "entry 0: answer" in text and "entry 1: answer" in text
+
+
+def test_questions_of_an_image_are_about_this_image(tmp_path):
+    folder = tmp_path / "count"
+    for name in ("a.png", "a.b.png", "c.png", "c.jpg", "d.png", "e.f.png"):
+        picture(folder / name)
+    for name in ("a", "a.b"):
+        (folder / f"{name}.txt").write_text("\ufeffAre there two?\tYes\n")
+    records = {record.id: record for record in MmeReader(tmp_path, source="mme").read()}
+    assert {name: record.image for name, record in records.items()} == {
+        "mme/count/a": "count/a.png", "mme/count/a.b": "count/a.b.png",
+    }  # fmt: skip
+    assert records["mme/count/a"].questions[0].question == "Are there two?"
+    for name, text in (("c", "Is it?\tNo\n"), ("d", "\n"), ("e", "Is it?\tNo\n")):
+        (folder / f"{name}.txt").write_text(text)
+    text = problems_of(MmeReader(tmp_path, source="mme"))
+    for problem in ("2 images count/c", "count/d.txt: has no question", "no image count/e"):
+        assert problem in text
+
+
+def test_a_byte_order_mark_is_no_part_of_a_list(tmp_path):
+    picture(tmp_path / "val2014" / "1.jpg")
+    good = {"question_id": 1, "image": "1.jpg", "text": "Is there a dog?", "label": "yes"}
+    for name in ("random", "popular", "adversarial"):
+        text = json.dumps([good], indent=1) if name == "random" else json.dumps(good)
+        (tmp_path / f"coco_pope_{name}.json").write_text(f"\ufeff{text}\n")
+    (record,) = PopeReader(tmp_path, source="pope").read()
+    assert len(record.questions) == 3

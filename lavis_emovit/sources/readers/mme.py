@@ -53,13 +53,15 @@ class MmeReader(Reader, layout="mme"):
 
     def _record(self, category: str, path: Path) -> EmotionRecord:
         folder = path.parent.parent / _IMAGES if path.parent.name == _TEXTS else path.parent
-        images = (one for one in sorted(folder.glob(f"{glob.escape(path.stem)}.*")) if one != path)
-        image = next((one for one in images if one.suffix.lower() in IMAGE_SUFFIXES), None)
-        if image is None:
-            raise DataError(f"no image {self.relative(folder / path.stem)} with the ending of an image")
+        # `a.*` also has `a.b.jpg`, the image of `a.b.txt`.
+        named = [one for one in sorted(folder.glob(f"{glob.escape(path.stem)}.*")) if one.stem == path.stem]
+        images = [one for one in named if one.suffix.lower() in IMAGE_SUFFIXES]
+        if len(images) != 1:
+            found = f"{len(images)} images" if images else "no image"
+            raise DataError(f"{found} {self.relative(folder / path.stem)} with the ending of an image, expected one")
         questions = []
         try:
-            lines = read_file(path).decode().splitlines()
+            lines = read_file(path).decode("utf-8-sig").splitlines()
         except OSError as error:
             raise DataError(f"cannot be read ({error.strerror})") from None
         except UnicodeDecodeError as error:
@@ -74,10 +76,12 @@ class MmeReader(Reader, layout="mme"):
                 {"question": question, "answers": [answer.casefold()], "options": ["yes", "no"],
                  "categories": {"category": category}}
             )  # fmt: skip
+        if not questions:
+            raise DataError("has no question")
         return self.record(
             self.relative(path),
             id=f"{category}/{path.stem}",
-            image=self.require_image(self.relative(image)),
+            image=self.require_image(self.relative(images[0])),
             split=self.settings.split,
             questions=questions,
         )

@@ -8,6 +8,7 @@ An entry has `question_id`, `image`, `text` ("Is there a dog in the image?") and
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -73,7 +74,7 @@ class PopeReader(Reader, layout="pope"):
 def entries_of(path: Path) -> list[Any]:
     """The entries of a JSON list, or of a file with one object a line. DataError names the line that is not JSON."""
     try:
-        content = read_file(path)
+        content = read_file(path).removeprefix(codecs.BOM_UTF8)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     if content.lstrip().startswith(b"["):

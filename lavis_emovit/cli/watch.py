@@ -87,7 +87,8 @@ class _Page:
     def write(self, runs: list[FollowedRun], is_last: bool) -> None:
         from lavis_emovit.evaluation.report.page import write_comparison
 
-        started = [run.folder for run in runs if run.log_path.is_file()]
+        # The log of a run that loads its model is empty.
+        started = [run.folder for run in runs if run.last_step or run.last_evals]
         if not started or (time.monotonic() < self._next_s and not is_last):
             return
         write_comparison(started, self._path, reload_s=None if is_last else self._every_s)

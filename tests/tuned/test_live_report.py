@@ -45,6 +45,20 @@ def test_a_row_that_is_being_written_does_not_matter(training: FollowedRun, tmp_
     assert RELOADED in (tmp_path / "live.html").read_text()
 
 
+@pytest.mark.parametrize("begun", ["", '{"event": "ste'])
+def test_a_run_without_a_row_is_waited_for(training: FollowedRun, tmp_path: Path, begun: str) -> None:
+    started = tmp_path / "started"
+    shutil.copytree(training.folder, started, ignore=shutil.ignore_patterns("predictions"))
+    (started / "log.jsonl").write_text(begun)
+    waiting = FollowedRun(started)
+    waiting.update()
+    page = _Page(tmp_path / "live.html", 30.0)
+    page.write([waiting], False)
+    assert not (tmp_path / "live.html").exists()
+    page.write([waiting, training], False)
+    assert "training" in (tmp_path / "live.html").read_text()
+
+
 def test_the_command_writes_it(run: SimpleNamespace, training: FollowedRun, tmp_path: Path, capsys) -> None:
     assert main(["watch", str(run.folder), str(training.folder), "--once", "--report", "both.html"]) == 0
     assert "report: both.html" in capsys.readouterr().err

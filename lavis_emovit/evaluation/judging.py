@@ -163,13 +163,18 @@ def read_reason(
     content = find_json(reply or "")
     found: dict[str, Any] = {}
     if isinstance(content, dict) and part == "emotion":
-        named = str(content.get("emotion")).strip().casefold()
-        label = label_set.by_spelling.get(spelling(named)) if named != NO_EMOTION else NO_EMOTION
-        found["emotion"] = label
+        named = content.get("emotion")
+        if isinstance(named, str):
+            is_none = named.strip().casefold() == NO_EMOTION
+            found["emotion"] = NO_EMOTION if is_none else label_set.by_spelling.get(spelling(named.strip().casefold()))
     elif isinstance(content, dict):
         steps = content.get("steps")
         wanted = len(steps_of(row.answer or ""))
-        if isinstance(steps, list) and len(steps) == wanted and all(step in (0, 1) for step in steps):
+        if (
+            isinstance(steps, list)
+            and len(steps) == wanted
+            and all(type(step) is int and step in (0, 1) for step in steps)
+        ):
             found["steps"] = tuple(map(bool, steps))
     return Judgement(
         row.instance_id, settings.model, prompt.name, prompt.sha256, None, reason, reply, part=part, **found

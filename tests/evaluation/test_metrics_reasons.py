@@ -89,6 +89,14 @@ def test_the_step_score_has_its_golden_value():
     assert (alone.rea_s, alone.cot_s) == (0.0, 0.5)
 
 
+def test_values_of_other_types_are_no_judgement():
+    chat, prompt = ChatSettings(model="judge"), JudgeSettings(chat={"model": "judge"}).load_prompt
+    for reply in ("{}", '{"emotion": null}', '{"emotion": ["fear"]}', '{"emotion": 0}'):
+        assert read_reason(ROWS[0], reply, "emotion", prompt("emotion"), chat, MIKELS).emotion is None
+    for reply in ('{"steps": [true]}', '{"steps": [1.0]}', '{"steps": "1"}'):
+        assert read_reason(ROWS[0], reply, "steps", prompt("steps"), chat, MIKELS).steps is None
+
+
 def test_a_judge_is_measured_alike():
     chat, prompt = ChatSettings(model="judge"), JudgeSettings(chat={"model": "judge"}).load_prompt
     replies = {

@@ -86,7 +86,8 @@ def score(
     json: Annotated[bool, Option("--json", help="Print the result as JSON.")] = False,
     seed: Annotated[int, Option(min=0, help="Seed of the interval.")] = 0,
     adjudicator: Annotated[
-        str | None, Option(help="The rater whose choice counts where others disagree; gives a win rate over images.")
+        str | None,
+        Option(help="The rater whose choice decides an image, where there is one; adds a rate over images."),
     ] = None,
 ) -> None:
     """Print the win rate of filled sheets, with an interval over raters and their agreement."""

@@ -77,7 +77,7 @@ class Choices:
             rows = list(csv.reader(io.StringIO(content.decode()), strict=True))
             if rows and tuple(rows[0]) != COLUMNS:
                 raise ValueError(f"its columns should be {', '.join(COLUMNS)}")
-            for sheet, number, rater, choice in rows[1:]:
+            for sheet, number, rater, choice in filter(None, rows[1:]):
                 if sheet != self.sheet:
                     raise ValueError(f"it has choices about the sheet '{sheet}', not '{self.sheet}'")
                 found[rater, int(number)] = choice

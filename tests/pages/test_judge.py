@@ -117,6 +117,8 @@ def test_wrong_input_is_named(sheet: Sheet, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"c\.csv: .*choices about the sheet 'sother'"):
         Choices(Path("c.csv"), sheet.sheet).keep("Ada", 1, "A")
     assert "sother" in Path("c.csv").read_text()
+    Path("d.csv").write_text(f"sheet,number,rater,choice\n{sheet.sheet},1,Ada,A\n\n")
+    assert Choices(Path("d.csv"), sheet.sheet).read() == {("Ada", 1): "A"}
     for content in ("a,b\n", "sheet,number,rater,choice\n1\n", 'sheet,number,rater,choice\ns,1,"Ada,A\n', "\xff"):
         Path("c.csv").write_bytes(content.encode("latin-1"))
         with pytest.raises(DataError, match=r"c\.csv: cannot be used"):

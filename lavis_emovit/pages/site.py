@@ -22,11 +22,11 @@ KEPT_S = (600, 3600)
 """Every ten minutes, uploaded files that are older than an hour are deleted."""
 
 BUTTONS_BY_KEYS = """
-let isWaiting = false;  // for the next image, so that a key pressed too early does not decide this one again
-watch("value", () => { isWaiting = false; });
+let decided = null;  // the panel's turn: a key pressed before the next panel is there does not decide this one again
 const decide = button => {
-  if (isWaiting || button.disabled) return;
-  isWaiting = true;
+  const turn = element.querySelector("[data-turn]").dataset.turn;
+  if (turn === decided || button.disabled) return;
+  decided = turn;
   trigger("decide", {...button.dataset});
 };
 element.addEventListener("click", event => {

@@ -64,6 +64,7 @@ def test_a_person_judges_by_keys_and_buttons(browser: Any, sheet: Sheet, painted
         page.get_by_text("Saved for image 1: A.").wait_for()
         page.get_by_role("button", name=f"B {sheet.entries[1].b}").click()
         page.get_by_text("Saved for image 2: B.").wait_for()
+        page.get_by_text("Image 3 of 3").wait_for()  # not before the panel
         page.keyboard.press("ArrowLeft")
         page.get_by_text("You decided: B.").wait_for()
         page.keyboard.press("t")

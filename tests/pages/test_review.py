@@ -76,9 +76,12 @@ def test_a_person_reviews_by_keys_and_buttons(browser: Any, records: Path, paint
         page.get_by_text("Saved for image 1: awe.").wait_for()
         assert own() == {"s/0": "awe"}
         page.get_by_role("button", name="fear").click()
+        # The status may be there before the panel.
         page.get_by_text("Saved for image 2: fear.").wait_for()
+        page.get_by_text("Image 3 of 4").wait_for()
         page.keyboard.press("s")
         page.get_by_text("Saved for image 3: skipped.").wait_for()
+        page.get_by_text("Image 4 of 4").wait_for()
         page.keyboard.press("b")
         page.get_by_text("You decided: skipped.").wait_for()
         page.keyboard.press("8")

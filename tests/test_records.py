@@ -37,6 +37,7 @@ from lavis_emovit.records import (
 )
 
 texts = st.text(min_size=1, max_size=20)
+not_blank = texts.filter(str.strip)
 shares = st.floats(0, 1)
 signed = st.floats(-1, 1)
 categories = st.none() | st.dictionaries(texts, texts, max_size=2)
@@ -75,14 +76,16 @@ records = st.builds(
     questions=st.lists(
         st.builds(
             AnsweredQuestion,
-            question=texts,
+            question=not_blank,
             answers=st.just(["yes"]),
             options=st.none() | st.just(["yes", "no"]),
             categories=categories,
         ),
         max_size=2,
     ),
-    statements=st.lists(st.builds(Statement, text=texts, is_correct=st.booleans(), categories=categories), max_size=2),
+    statements=st.lists(
+        st.builds(Statement, text=not_blank, is_correct=st.booleans(), categories=categories), max_size=2
+    ),
     words=st.none() | st.just(["calm", "happy"]),
     ranking=st.none() | st.just(["joy", "fear"]),
     group=st.none() | texts,

@@ -219,7 +219,12 @@ def _read_much(index, numbers, largest):
     reader = ShardReader(index)
     for number in numbers:
         reader.read(number)
-        used = sum(path.stat().st_size for path in index.folder.glob("*.tar") if path.exists())
+        sizes = {}
+        for path in index.folder.glob("*.tar"):
+            with contextlib.suppress(FileNotFoundError):
+                sizes[path] = path.stat().st_size
+        # Those that are still there were there together.
+        used = sum(size for path, size in sizes.items() if path.exists())
         with largest.get_lock():
             largest.value = max(largest.value, used)
 

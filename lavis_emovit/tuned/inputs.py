@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from lavis_emovit.shards.images import BadImageError
 from lavis_emovit.shards.index import ShardIndex, find_indexes
 from lavis_emovit.shards.reader import SampleFaultError, ShardReader
 
+logger = logging.getLogger(__name__)
 _SUFFIXES = frozenset({*IMAGE_SUFFIXES, *RARE_IMAGE_SUFFIXES})
 
 
@@ -116,14 +118,19 @@ def _images_of(place: str, images: Path | None) -> Iterator[InputImage]:
         return
     if path.is_dir():
         paths: Iterable[Path] = images_below(path)
+        if num_videos := sum(_is_video(one) for one in path.rglob("*")):
+            logger.warning("%s: %d videos are not read; name them, or use a pattern such as '*.mp4'", place, num_videos)
     elif path.exists():
         paths = [path]
     else:
         found = glob(str(path), recursive=True)  # noqa: PTH207, Path.glob takes no absolute pattern
         paths = sorted(one for one in map(Path, found) if one.is_file())
     for one in paths:
-        is_video = one.suffix.lower().removeprefix(".") in VIDEO_SUFFIXES
-        yield InputImage(_name(one), partial(read_file, one), clip=Clip() if is_video else None, files=(one,))
+        yield InputImage(_name(one), partial(read_file, one), clip=Clip() if _is_video(one) else None, files=(one,))
+
+
+def _is_video(path: Path) -> bool:
+    return path.suffix.lower().removeprefix(".") in VIDEO_SUFFIXES
 
 
 def _name(path: Path) -> str:

@@ -1,6 +1,6 @@
 """Properties of `emovit predict` when something is wrong: rows are about the images that are there now; a lost source
 of shards ends the command and keeps the rows; names need no UTF-8; a file has one writer; damage and a full disk are
-named; options without effect are refused."""
+named; options without effect are refused; videos of a folder of images are counted."""
 
 from __future__ import annotations
 
@@ -237,3 +237,14 @@ def test_errors_name_options_that_there_are(emovit, run: SimpleNamespace) -> Non
     Path("rec.jsonl").write_text('{"id": "a", "image": "a.jpg", "split": "test", "source": "x"}\n')
     code, _, errors = emovit("rec.jsonl", "--image-root", "nowhere")
     assert code == 2 and "--image-root nowhere: no such folder" in errors
+
+
+def test_videos_of_a_folder_are_counted(tmp_path, caplog):
+    for name in ("a.png", "clips/b.MP4", "clips/c.webm", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    assert [Path(image.name).name for image in input_images([str(tmp_path)])] == ["a.png"]
+    assert "2 videos are not read" in caplog.text
+    caplog.clear()
+    named = input_images([str(tmp_path / "a.png"), str(tmp_path / "clips" / "*.webm")])
+    assert [image.clip is not None for image in named] == [False, True] and not caplog.text

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
+from lavis_emovit.cli.options import AmpOption, BaseOption, DeviceOption, HostOption, PortOption
 from lavis_emovit.errors import UserError
 
 app = typer.Typer(help="Show a page on which people try a tuned model.", add_completion=False)
@@ -18,12 +19,10 @@ app = typer.Typer(help="Show a page on which people try a tuned model.", add_com
 def demo(
     model: Annotated[str, Argument(help="Folder of a run, a checkpoint, an exported folder, or an archive.")],
     compare: Annotated[str | None, Option(help="A second model, whose answers appear beside the first.")] = None,
-    base: Annotated[
-        str | None, Option(help="Folder or hub id of the weights that the model was tuned from, if they have moved.")
-    ] = None,
+    base: BaseOption = None,
     compare_base: Annotated[str | None, Option(help="The same for the second model.")] = None,
-    host: Annotated[str, Option(help="Address to serve at; 0.0.0.0 lets others in the network in.")] = "127.0.0.1",
-    port: Annotated[int | None, Option(min=1, max=65535, help="By default the first free one from 7860.")] = None,
+    host: HostOption = "127.0.0.1",
+    port: PortOption = None,
     labels: Annotated[
         str | None, Option(help="Label set to choose from instead of the run's, such as 'labels: calm, tense'.")
     ] = None,
@@ -40,8 +39,8 @@ def demo(
     corrections: Annotated[Path, Option(help="Folder in which corrected labels are kept as records.")] = Path(
         "corrections"
     ),
-    device: Annotated[str, Option(help="auto, cpu, cuda or cuda:<number>.")] = "auto",
-    amp: Annotated[str, Option(help="off, bf16 or fp16.")] = "off",
+    device: DeviceOption = "auto",
+    amp: AmpOption = "off",
 ) -> None:
     """Show a page on which people try a tuned model.
 

@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
+from lavis_emovit.cli.options import HostOption, PortOption
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -51,8 +53,8 @@ def page(
         Path | None, Option(help="File for the choices of all people; by default page_choices.csv in the folder.")
     ] = None,
     disputed: Annotated[bool, Option("--disputed", help="Show only images on which others disagree.")] = False,
-    host: Annotated[str, Option(help="Address to serve at; 0.0.0.0 lets others in the network in.")] = "127.0.0.1",
-    port: Annotated[int | None, Option(min=1, max=65535, help="By default the first free one from 7860.")] = None,
+    host: HostOption = "127.0.0.1",
+    port: PortOption = None,
 ) -> None:
     """Show the images of a sheet one by one, to choose a caption by a key or a button.
 

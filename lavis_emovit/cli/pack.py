@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from typer import Argument, Option
+from typer import Argument
+
+from lavis_emovit.cli.options import BaseOption, StepOption
 
 app = typer.Typer(help="Write a tuned model as one file for another machine.", add_completion=False)
 
@@ -15,10 +17,8 @@ app = typer.Typer(help="Write a tuned model as one file for another machine.", a
 def pack(
     model: Annotated[str, Argument(help="Folder of a run, or one of its checkpoints.")],
     target: Annotated[Path, Argument(help="File to write, *.emovit.")],
-    step: Annotated[int | None, Option(help="Checkpoint of this step instead of the best one.")] = None,
-    base: Annotated[
-        str | None, Option(help="Folder or hub id of the weights that the model was tuned from, if they have moved.")
-    ] = None,
+    step: StepOption = None,
+    base: BaseOption = None,
 ) -> None:
     """Write a tuned model as one file for another machine.
 

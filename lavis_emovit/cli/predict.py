@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer import Argument, Option
 
+from lavis_emovit.cli.options import AmpOption, BaseOption, DeviceOption, StepOption
 from lavis_emovit.errors import UserError
 
 if TYPE_CHECKING:
@@ -50,12 +51,10 @@ def predict(
     batch_size: Annotated[int, Option(min=1, help="Images at once.")] = 16,
     workers: Annotated[int | None, Option(min=0, help="Processes that read images; by default up to 8.")] = None,
     processes: Annotated[int, Option(min=1, help="Processes with a model each, on a GPU or some cores each.")] = 1,
-    device: Annotated[str, Option(help="auto, cpu, cuda or cuda:<number>.")] = "auto",
-    amp: Annotated[str, Option(help="off, bf16 or fp16.")] = "off",
-    step: Annotated[int | None, Option(help="Checkpoint of this step instead of the best one.")] = None,
-    base: Annotated[
-        str | None, Option(help="Folder or hub id of the weights that the model was tuned from, if they have moved.")
-    ] = None,
+    device: DeviceOption = "auto",
+    amp: AmpOption = "off",
+    step: StepOption = None,
+    base: BaseOption = None,
     overwrite: Annotated[bool, Option("--overwrite", help="Replace the file, also an unfinished one.")] = False,
 ) -> None:
     """Let a tuned model say what it sees in images. An interrupted command with --out resumes if it is repeated."""

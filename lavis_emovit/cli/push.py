@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
+from lavis_emovit.cli.options import BaseOption, StepOption
+
 app = typer.Typer(help="Publish a tuned model on a hub.", add_completion=False)
 
 
@@ -16,10 +18,8 @@ app = typer.Typer(help="Publish a tuned model on a hub.", add_completion=False)
 def push(
     model: Annotated[str, Argument(help="Folder of a run, a checkpoint, an exported folder, or an archive.")],
     repo: Annotated[str, Argument(help="Repository of the hub, NAME or ORGANISATION/NAME.")],
-    step: Annotated[int | None, Option(help="Checkpoint of this step instead of the best one.")] = None,
-    base: Annotated[
-        str | None, Option(help="Folder or hub id of the weights that the model was tuned from, if they have moved.")
-    ] = None,
+    step: StepOption = None,
+    base: BaseOption = None,
     public: Annotated[bool, Option("--public", help="Open a new repository to everybody.")] = False,
     license_id: Annotated[
         str | None, Option("--license", help="Licence of the trained weights, such as cc-by-nc-4.0, for the card.")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer import Argument, Option
 
+from lavis_emovit.cli.options import HostOption, PortOption
 from lavis_emovit.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,8 +33,8 @@ def review(
     out: Annotated[Path | None, Option(help="With --agreement: file for the records with the decided labels.")] = None,
     images: Annotated[Path | None, Option(help="Folder of the image paths, if not that of the records.")] = None,
     labels: Annotated[str | None, Option(help="Label set to choose from, if not that of the records.")] = None,
-    host: Annotated[str, Option(help="Address to serve at; 0.0.0.0 lets others in the network in.")] = "127.0.0.1",
-    port: Annotated[int | None, Option(min=1, max=65535, help="By default the first free one from 7860.")] = None,
+    host: HostOption = "127.0.0.1",
+    port: PortOption = None,
 ) -> None:
     """Let people check the labels of records or predictions.
 

@@ -11,6 +11,7 @@ import typer
 from pydantic import SecretStr
 from typer import Argument, Option
 
+from lavis_emovit.cli.options import AmpOption, BaseOption, DeviceOption, StepOption
 from lavis_emovit.errors import UserError
 
 app = typer.Typer(help="Serve a tuned model to OpenAI's clients.", add_completion=False)
@@ -35,12 +36,10 @@ def serve(
     max_tokens: Annotated[int, Option(min=1, help="Longest answer.")] = 512,
     max_image_mb: Annotated[int, Option(min=1, help="Largest image file.")] = 20,
     max_megapixels: Annotated[int, Option(min=1, help="Largest decoded image.")] = 50,
-    device: Annotated[str, Option(help="auto, cpu, cuda or cuda:<number>.")] = "auto",
-    amp: Annotated[str, Option(help="off, bf16 or fp16.")] = "off",
-    step: Annotated[int | None, Option(help="Checkpoint of this step instead of the best one.")] = None,
-    base: Annotated[
-        str | None, Option(help="Folder or hub id of the weights that the model was tuned from, if they have moved.")
-    ] = None,
+    device: DeviceOption = "auto",
+    amp: AmpOption = "off",
+    step: StepOption = None,
+    base: BaseOption = None,
 ) -> None:
     """Serve a tuned model to OpenAI's clients. Clients need the key in EMOVIT_SERVE_KEY, if it is set.
 

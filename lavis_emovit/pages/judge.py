@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 from itertools import count
 from typing import Any
 
 from lavis_emovit.errors import UserError
 from lavis_emovit.pages import parts
 from lavis_emovit.pages.judgements import Choices, SheetEntry
-from lavis_emovit.pages.site import BUTTONS_BY_KEYS, import_gradio, on_event
+from lavis_emovit.pages.site import decision_page
 
 _LEDE = "Read both captions and choose one, or tie if neither is better. Every choice is saved at once."
 _NOTE = "Please do not talk to others about the captions before all of you are done."
@@ -18,18 +17,8 @@ _NOTE = "Please do not talk to others about the captions before all of you are d
 
 def judge_page(question: str, entries: Sequence[SheetEntry], rater: str, choices: Choices) -> Any:
     """The page on which one person judges some entries of a sheet; a `gradio.Blocks` that is not served yet."""
-    gradio = import_gradio()
-    events = _Events(entries, rater, choices)
-    with gradio.Blocks(title=f"{question} {rater} · EmoVIT", analytics_enabled=False) as page:
-        html = partial(gradio.HTML, apply_default_css=False)
-        html(parts.header(f"EmoVIT judge, {rater}", question, _LEDE, _NOTE))
-        status = html(html_template='<p class="status" role="status">${value}</p>', value="")
-        panel = html(js_on_load=BUTTONS_BY_KEYS, elem_id="panel")
-        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-        page.load(events.begin, None, [panel, status], **quiet)
-        names = ("number", "action", "label")
-        panel.decide(on_event(events.decided, *names), None, [panel, status], concurrency_limit=1, **quiet)
-    return page
+    head = parts.header(f"EmoVIT judge, {rater}", question, _LEDE, _NOTE)
+    return decision_page(f"{question} {rater} · EmoVIT", head, _Events(entries, rater, choices))
 
 
 class _Events:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 from itertools import count, zip_longest
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.images import data_url
 from lavis_emovit.pages import parts
 from lavis_emovit.pages.reviews import Review, ReviewItem, decide, first_open, read_decisions
-from lavis_emovit.pages.site import BUTTONS_BY_KEYS, import_gradio, on_event
+from lavis_emovit.pages.site import decision_page
 from lavis_emovit.pages.uploads import shown_image
 
 WARNING = "What a person feels cannot be read off an image. Decide which label most people would give."
@@ -26,18 +25,8 @@ def review_page(review: Review, items: Sequence[ReviewItem], reviewer: str, file
     Args:
         file: where the decisions of all people are kept.
     """
-    gradio = import_gradio()
-    events = _Events(review, items, reviewer, file)
-    with gradio.Blocks(title=f"Review by {reviewer} · EmoVIT", analytics_enabled=False) as page:
-        html = partial(gradio.HTML, apply_default_css=False)
-        html(parts.header(f"EmoVIT review, {reviewer}", "Is this label right?", _LEDE, WARNING))
-        status = html(html_template='<p class="status" role="status">${value}</p>', value="")
-        panel = html(js_on_load=BUTTONS_BY_KEYS, elem_id="panel")
-        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-        page.load(events.begin, None, [panel, status], **quiet)
-        names = ("number", "action", "label")
-        panel.decide(on_event(events.decided, *names), None, [panel, status], concurrency_limit=1, **quiet)
-    return page
+    head = parts.header(f"EmoVIT review, {reviewer}", "Is this label right?", _LEDE, WARNING)
+    return decision_page(f"Review by {reviewer} · EmoVIT", head, _Events(review, items, reviewer, file))
 
 
 class _Events:

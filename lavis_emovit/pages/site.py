@@ -8,9 +8,9 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
-from typing import Any
+from typing import Any, Protocol
 
 from lavis_emovit.errors import UserError
 from lavis_emovit.pages.uploads import MAX_BYTES
@@ -21,7 +21,7 @@ MODEL_QUEUE = "model"
 KEPT_S = (600, 3600)
 """Every ten minutes, uploaded files that are older than an hour are deleted."""
 
-BUTTONS_BY_KEYS = """
+_BUTTONS_BY_KEYS = """
 let decided = null;  // the panel's turn: a key pressed before the next panel is there does not decide this one again
 const decide = button => {
   const turn = element.querySelector("[data-turn]").dataset.turn;
@@ -145,6 +145,33 @@ def on_event(function: Callable[..., Iterator[Any]], *names: str) -> Any:
 
     called.__annotations__ = {"event": import_gradio().EventData}
     return called
+
+
+class DecisionEvents(Protocol):
+    """What happens on a page of decisions; each event gives the panel and the status."""
+
+    def begin(self) -> tuple[str, str]: ...
+
+    def decided(self, number: str, action: str, label: str) -> Iterator[tuple[str, str]]: ...
+
+
+def decision_page(title: str, head: str, events: DecisionEvents) -> Any:
+    """A page that shows one panel with buttons after another; a `gradio.Blocks` that is not served yet.
+
+    Args:
+        head: HTML of its top, see `parts.header`.
+    """
+    gradio = import_gradio()
+    with gradio.Blocks(title=title, analytics_enabled=False) as page:
+        html = partial(gradio.HTML, apply_default_css=False)
+        html(head)
+        status = html(html_template='<p class="status" role="status">${value}</p>', value="")
+        panel = html(js_on_load=_BUTTONS_BY_KEYS, elem_id="panel")
+        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+        page.load(events.begin, None, [panel, status], **quiet)
+        names = ("number", "action", "label")
+        panel.decide(on_event(events.decided, *names), None, [panel, status], concurrency_limit=1, **quiet)
+    return page
 
 
 @cache

@@ -14,9 +14,9 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from lavis_emovit.clips.clip import Clip, RelativePath
 from lavis_emovit.errors import DataError, bullet_list
@@ -38,6 +38,16 @@ OCCURRENCE_THRESHOLD = 0.5
 """Value from which an action unit without intensities, 1 or 0, is active."""
 _MAX_BAD_LINES = 20
 _MAX_UNIT, _MAX_INTENSITY = 99, 5.0
+
+
+def _has_an_area(box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+    if not (box[0] < box[2] and box[1] < box[3]):
+        raise ValueError("must be (left, top, right, bottom) with left < right and top < bottom")
+    return box
+
+
+Box = Annotated[tuple[Number, Number, Number, Number], AfterValidator(_has_an_area)]
+"""Left, top, right, bottom in pixels of the image."""
 
 
 class Attributes(FrozenModel):
@@ -131,8 +141,7 @@ class EmotionRecord(FrozenModel):
     dominance: Number | None = Field(default=None, ge=-1.0, le=1.0)
     # Number of the facial action unit -> intensity from 0 (absent) to 5, as in FACS.
     action_units: dict[int, Number] | None = None
-    # The person that the record describes, as (left, top, right, bottom) in pixels of the image.
-    box: tuple[Number, Number, Number, Number] | None = None
+    box: Box | None = None  # the person that the record describes
     utterances: list[Utterance] = Field(default_factory=list)
     instructions: list[Instruction] = Field(default_factory=list)  # the questions about the image for training
     questions: list[AnsweredQuestion] = Field(default_factory=list)  # with known answers, for evaluation
@@ -170,15 +179,6 @@ class EmotionRecord(FrozenModel):
                     f"unit {unit} has the intensity {intensity:g}; intensities are 0 (absent) to {_MAX_INTENSITY:g}. "
                     "Leave out units that are not coded"
                 )
-        return value
-
-    @field_validator("box")
-    @classmethod
-    def _box_has_an_area(
-        cls, value: tuple[float, float, float, float] | None
-    ) -> tuple[float, float, float, float] | None:
-        if value is not None and not (value[0] < value[2] and value[1] < value[3]):
-            raise ValueError("must be (left, top, right, bottom) with left < right and top < bottom")
         return value
 
     @field_validator("questions", "statements")

@@ -19,12 +19,12 @@ from lavis_emovit.errors import DataError, first_line
 from lavis_emovit.files import read_file
 from lavis_emovit.images import decode_image
 from lavis_emovit.progress import progress
-from lavis_emovit.records import EmotionRecord
+from lavis_emovit.records import Box, EmotionRecord
 from lavis_emovit.teachers.answers import AnswerFile, AnswerRow, View
 from lavis_emovit.teachers.catalogue import Teacher
 from lavis_emovit.teachers.choosing import OK, FaceSettings, choose_face
 from lavis_emovit.teachers.combining import combine
-from lavis_emovit.teachers.faces import Answer, Box
+from lavis_emovit.teachers.faces import Answer
 from lavis_emovit.teachers.worker import Worker
 
 _KEPT_EXAMPLES = 20

@@ -7,8 +7,9 @@ from typing import Literal
 
 from pydantic import Field
 
+from lavis_emovit.records import Box
 from lavis_emovit.settings import Settings
-from lavis_emovit.teachers.faces import Answer, Box, Face
+from lavis_emovit.teachers.faces import Answer, Face
 
 OK = "ok"
 

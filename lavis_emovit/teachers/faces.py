@@ -9,9 +9,9 @@ from pydantic import Field, field_validator
 
 from lavis_emovit.emotion.labels_faces import EXPRESSIONS8
 from lavis_emovit.errors import DataError
+from lavis_emovit.records import Box
 from lavis_emovit.settings import FrozenModel
 
-Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels of the image
 Point = tuple[float, float]  # x to the right, y down, in pixels of the image
 
 # Number of landmarks -> numbers of: outer corner of the eye at the left of the image, of the one at the right, tip of
@@ -32,13 +32,6 @@ class Face(FrozenModel):
     score: float | None = Field(default=None, ge=0.0, le=1.0)
     expressions: dict[str, float] | None = None
     landmarks: tuple[Point, ...] = ()
-
-    @field_validator("box")
-    @classmethod
-    def _box_has_an_area(cls, value: Box) -> Box:
-        if not (value[0] < value[2] and value[1] < value[3]):
-            raise ValueError("must be (left, top, right, bottom) with left < right and top < bottom")
-        return value
 
     @field_validator("expressions", mode="before")
     @classmethod

@@ -30,10 +30,7 @@ class DecidedRate(Result):
 
 def disputed_numbers(chosen: Mapping[tuple[str, int], str]) -> set[int]:
     """The images whose choices differ; `chosen` has (rater, number of the image) -> choice."""
-    of_image: dict[int, set[str]] = {}
-    for (_, number), choice in chosen.items():
-        of_image.setdefault(number, set()).add(choice)
-    return {number for number, choices in of_image.items() if len(choices) > 1}
+    return {number for number, choices in _by_image(chosen).items() if len(set(choices.values())) > 1}
 
 
 def adjudicate(
@@ -53,8 +50,7 @@ def adjudicate(
         raise DataError(f"no choice by the adjudicator '{adjudicator}', but by {', '.join(raters)}")
     values: list[float] = []
     num_adjudicated = num_disputed = 0
-    for number in sorted({number for _, number in chosen}):
-        of_image = {rater: choice for (rater, place), choice in chosen.items() if place == number}
+    for number, of_image in sorted(_by_image(chosen).items()):
         choice, count = Counter(of_image.values()).most_common(1)[0]
         if adjudicator in of_image:
             choice = of_image[adjudicator]
@@ -71,3 +67,11 @@ def adjudicate(
         num_adjudicated=num_adjudicated,
         num_disputed=num_disputed,
     )
+
+
+def _by_image(chosen: Mapping[tuple[str, int], str]) -> dict[int, dict[str, str]]:
+    """Number of the image -> rater -> choice."""
+    found: dict[int, dict[str, str]] = {}
+    for (rater, number), choice in chosen.items():
+        found.setdefault(number, {})[rater] = choice
+    return found

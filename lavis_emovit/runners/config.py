@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -254,12 +254,11 @@ def _check_image_sizes(model: Settings | None, datasets: Mapping[str, Settings])
     """The processors of a dataset must produce images of the size that the model reads."""
     wanted = getattr(model, "image_size", None)
     problems = []
-    for name, dataset in datasets.items():
-        for split in ("train", "eval"):
-            size = getattr(getattr(getattr(dataset, "vis_processor", None), split, None), "image_size", wanted)
-            if wanted is not None and size != wanted:
-                key = f"datasets.{name}.vis_processor.{split}.image_size"
-                problems.append(f"{key}: {size}, but the model reads images of {wanted}; set it to model.image_size")
+    for key, processor in _image_processors(datasets):
+        size = getattr(processor, "image_size", wanted)
+        if wanted is not None and size != wanted:
+            advice = f"{size}, but the model reads images of {wanted}; set it to model.image_size"
+            problems.append(f"{key}.image_size: {advice}")
     return problems
 
 
@@ -268,10 +267,18 @@ def _check_frames(model: Settings | None, datasets: Mapping[str, Settings]) -> l
     pooling = getattr(model, "frames", None)
     most = pooling.max_frames if pooling is not None and pooling.embedding == "learned" else math.inf
     problems = []
+    for key, processor in _image_processors(datasets):
+        frames = getattr(processor, "frames", None)
+        if frames is not None and frames.num_frames > most:
+            problems.append(
+                f"{key}.frames.num_frames: {frames.num_frames}, model.frames.max_frames is {most}; raise it"
+            )
+    return problems
+
+
+def _image_processors(datasets: Mapping[str, Settings]) -> Iterator[tuple[str, Any]]:
+    """Key and settings of each image processor; None where a dataset has none."""
     for name, dataset in datasets.items():
         for split in ("train", "eval"):
-            frames = getattr(getattr(getattr(dataset, "vis_processor", None), split, None), "frames", None)
-            if frames is not None and frames.num_frames > most:
-                key = f"datasets.{name}.vis_processor.{split}.frames.num_frames"
-                problems.append(f"{key}: {frames.num_frames}, model.frames.max_frames is {most}; raise it")
-    return problems
+            processors = getattr(dataset, "vis_processor", None)
+            yield f"datasets.{name}.vis_processor.{split}", getattr(processors, split, None)

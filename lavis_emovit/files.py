@@ -10,7 +10,7 @@ import re
 import reprlib
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path, PurePosixPath
@@ -66,12 +66,16 @@ def find_files(folder: Path, pattern: str) -> list[Path]:
 
 
 def images_below(folder: Path) -> Iterator[Path]:
-    """The image files below a folder, in the same order on every machine, without hidden files and folders.
+    """The image files below a folder, see `files_below`."""
+    return files_below(folder, IMAGE_SUFFIXES | RARE_IMAGE_SUFFIXES)
 
-    DataError for a folder that cannot be read, and for a link to nothing, which may have been a folder of images.
+
+def files_below(folder: Path, suffixes: Collection[str]) -> Iterator[Path]:
+    """The files with these suffixes below a folder, in the same order on every machine, without hidden ones.
+
+    DataError for a folder that cannot be read, and for a link to nothing, which may have been a folder of files.
     """
     seen: set[str] = set()
-    suffixes = IMAGE_SUFFIXES | RARE_IMAGE_SUFFIXES
     for directory, folders, files in os.walk(folder, followlinks=True, onerror=refuse_unreadable):
         # A link may point to a folder above it; visit each folder once.
         if (real := os.path.realpath(directory)) in seen:

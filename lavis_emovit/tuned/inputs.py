@@ -16,7 +16,7 @@ from lavis_emovit.clips.clip import Clip
 from lavis_emovit.clips.video import VIDEO_SUFFIXES
 from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.exchange.samples import RECORDS_NAME
-from lavis_emovit.files import IMAGE_SUFFIXES, RARE_IMAGE_SUFFIXES, images_below, read_file
+from lavis_emovit.files import IMAGE_SUFFIXES, RARE_IMAGE_SUFFIXES, files_below, images_below, read_file
 from lavis_emovit.outside import scrub
 from lavis_emovit.records import EmotionRecord, find_image_root, read_records
 from lavis_emovit.shards.clips import pack_clip
@@ -118,7 +118,7 @@ def _images_of(place: str, images: Path | None) -> Iterator[InputImage]:
         return
     if path.is_dir():
         paths: Iterable[Path] = images_below(path)
-        if num_videos := sum(_is_video(one) for one in path.rglob("*")):
+        if num_videos := sum(1 for _ in files_below(path, {f".{suffix}" for suffix in VIDEO_SUFFIXES})):
             logger.warning("%s: %d videos are not read; name them, or use a pattern such as '*.mp4'", place, num_videos)
     elif path.exists():
         paths = [path]
@@ -126,11 +126,8 @@ def _images_of(place: str, images: Path | None) -> Iterator[InputImage]:
         found = glob(str(path), recursive=True)  # noqa: PTH207, Path.glob takes no absolute pattern
         paths = sorted(one for one in map(Path, found) if one.is_file())
     for one in paths:
-        yield InputImage(_name(one), partial(read_file, one), clip=Clip() if _is_video(one) else None, files=(one,))
-
-
-def _is_video(path: Path) -> bool:
-    return path.suffix.lower().removeprefix(".") in VIDEO_SUFFIXES
+        is_video = one.suffix.lower().removeprefix(".") in VIDEO_SUFFIXES
+        yield InputImage(_name(one), partial(read_file, one), clip=Clip() if is_video else None, files=(one,))
 
 
 def _name(path: Path) -> str:

@@ -10,7 +10,8 @@ from typing import Any
 from lavis_emovit.chat.json_text import find_json
 from lavis_emovit.emotion.facial import FacialPriors
 from lavis_emovit.generation.seke.annotators import Annotator, Question, Reply, reviewed
-from lavis_emovit.generation.seke.levels import AXES, Case, Levels, level_of, read_answer, read_levels
+from lavis_emovit.generation.seke.levels import Case, Levels, level_of, read_answer, read_levels
+from lavis_emovit.generation.seke.measures import is_error
 from lavis_emovit.generation.seke.questions import answer_text, review_text
 from lavis_emovit.generation.seke.rules import Finding, contradictions
 from lavis_emovit.generation.seke.settings import SekeSettings
@@ -196,11 +197,11 @@ def _compare_with_second(outcome: Outcome, settings: SekeSettings) -> None:
     """Reject items on which a blind reviewer differs."""
     if outcome.second is None:
         return
-    differing = []
-    for item in outcome.case.items:
-        one, other = outcome.levels.get(item), outcome.second.get(item)
-        if abs(one - other) > settings.blind_tolerance if item in AXES else one != other:
-            differing.append(item)
+    differing = [
+        item
+        for item in outcome.case.items
+        if is_error(item, outcome.levels.get(item), outcome.second.get(item), settings.blind_tolerance)
+    ]
     outcome.review |= {"verdicts": {"differs": differing}, "levels": outcome.second.plain()}
     outcome.reasons |= dict.fromkeys(differing, "blind")
 

@@ -98,9 +98,9 @@ def rank_errors(pairs: Sequence[Pair], part: str = "total") -> dict[LevelName, f
     return {level: auroc([score for score, _ in rows], [bad for _, bad in rows]) for level, rows in found.items()}
 
 
-def is_error(item: str, stated: Any, truth: Any) -> bool:
-    """Whether a value is wrong; a valence or arousal by more than `AFFECT_ERROR`."""
-    return bool(abs(stated - truth) > AFFECT_ERROR if item in AXES else stated != truth)
+def is_error(item: str, stated: Any, truth: Any, tolerance: float = AFFECT_ERROR) -> bool:
+    """Whether a value is wrong; a valence or arousal by more than the tolerance."""
+    return bool(abs(stated - truth) > tolerance if item in AXES else stated != truth)
 
 
 def measure(

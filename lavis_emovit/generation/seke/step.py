@@ -216,10 +216,16 @@ def _estimate_the_rest(
     """Estimate the highest number of further requests; a dry run cannot know how often answers disagree."""
     if annotator.kind != "model":
         return
-    if more := range(settings.num_first, settings.num_most):
-        views = [plan_views(case, settings, priors, annotator.num_wordings) for case in cases]
-        questions = [question(plan, case, sample, priors) for sample in more for case, plan in zip(cases, views)]
-        annotator.ask(f"{label}, further answers at most", questions)
+    views = [plan_views(case, settings, priors, annotator.num_wordings) for case in cases]
+
+    def ask(samples: range, title: str) -> None:
+        if questions := [
+            question(plan, case, sample, priors) for sample in samples for case, plan in zip(cases, views)
+        ]:
+            annotator.ask(f"{label}, {title}", questions)
+
+    last = settings.num_most
+    ask(range(settings.num_first, last), "further answers at most")
     if settings.verification in ("always", "doubtful"):
         guess, reviews = PriorAnnotator(priors).guess, []
         for case in cases:
@@ -230,11 +236,7 @@ def _estimate_the_rest(
             text = review_text(case, proposal, (), (), priors, settings.prior)
             reviews.append(Question(case, text, proposal=proposal))
         annotator.ask(f"{label}, reviews at most", reviews)
-    last = settings.num_most
-    if again := range(last, last + settings.resamples * settings.num_first):
-        views = [plan_views(case, settings, priors, annotator.num_wordings) for case in cases]
-        questions = [question(plan, case, sample, priors) for sample in again for case, plan in zip(cases, views)]
-        annotator.ask(f"{label}, resampled answers at most", questions)
+    ask(range(last, last + settings.resamples * settings.num_first), "resampled answers at most")
 
 
 def with_levels(outcome: Outcome, annotator: str) -> EmotionRecord:

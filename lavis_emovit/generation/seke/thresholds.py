@@ -14,6 +14,7 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -45,6 +46,11 @@ class Observation:
     truth: Any
     answers: Sequence[Answer]  # that contain the item, in order
     num_classes: int  # expressions to choose from
+
+    @cached_property
+    def at_end(self) -> tuple[float, bool]:
+        """Uncertainty and error of all answers together."""
+        return self.after(len(self.answers))
 
     def after(self, count: int) -> tuple[float, bool]:
         """Uncertainty and error of the first answers together."""
@@ -89,7 +95,7 @@ def fit_thresholds(
         fit, rest = _halves(found, seed)
         if not fit or not rest or (name.startswith("unit:") and _num_groups(fit) < LEAST_GROUPS):
             continue
-        curve = discard_curve(name, [(*item.after(len(item.answers)), item.group) for item in fit])
+        curve = discard_curve(name, [(*item.at_end, item.group) for item in fit])
         fitted.points += curve
         reached = [point.threshold for point in curve if point.upper is not None and point.upper <= max_error]
         if reached:
@@ -97,7 +103,7 @@ def fit_thresholds(
         if not settings.adaptive and settings.num_first > settings.num_views:
             stops = _stop_curve(name, fit, settings.num_views)
             fitted.points += stops
-            error = fmean(item.after(len(item.answers))[1] for item in fit)
+            error = fmean(item.at_end[1] for item in fit)
             if allowed := [point.threshold for point in stops if point.error <= error + SLACK]:
                 fitted.enough[name] = max(allowed)
         fitted.held_back[name] = _on_other_half(fit, rest, fitted.too_much.get(name))
@@ -148,10 +154,10 @@ def _on_other_half(
     """
     from sklearn.isotonic import IsotonicRegression
 
-    learned = [item.after(len(item.answers)) for item in fit]
+    learned = [item.at_end for item in fit]
     model = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip")
     model.fit([row[0] for row in learned], [float(row[1]) for row in learned])
-    rows = [item.after(len(item.answers)) for item in rest]
+    rows = [item.at_end for item in rest]
     by_probability: dict[float, list[bool]] = {}
     for probability, (_, error) in zip(model.predict([row[0] for row in rows]), rows):
         by_probability.setdefault(round(float(probability), 6), []).append(error)

@@ -88,3 +88,14 @@ def llm_folder():
         return folder
 
     return write
+
+
+@pytest.fixture
+def clips() -> dict:
+    """A training batch of two clips of four frames, with three questions."""
+    return {
+        "image": torch.randn(2, 3, 4, 16, 16, generator=torch.Generator().manual_seed(3)),
+        "image_index": torch.tensor([1, 0, 1]),
+        "text_input": ["Which emotion is it?", "Is it dark? Is it dark?", "Why?"],
+        "text_output": ["awe", "No.", "Because the girl says that it is dark."],
+    }

@@ -39,16 +39,6 @@ def build(build_parts):
     return make
 
 
-@pytest.fixture
-def clips() -> dict:
-    return {
-        "image": torch.randn(2, 3, 4, 16, 16, generator=torch.Generator().manual_seed(3)),
-        "image_index": torch.tensor([1, 0, 1]),
-        "text_input": ["Which emotion is it?", "Is it dark? Is it dark?", "Why?"],
-        "text_output": ["awe", "No.", "Because the girl says that it is dark."],
-    }
-
-
 def prefix_of(model: EmoVIT, clips: dict) -> torch.Tensor:
     with torch.no_grad():
         return model._visual_prefix(clips, clips["text_input"])

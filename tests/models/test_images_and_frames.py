@@ -79,16 +79,6 @@ def test_sizes_that_are_not_multiples_of_patches_are_rejected(build_parts, tmp_p
     assert load_parts(ModelSettings(**settings, image_size=32)).core.config.vision_config.image_size == 16
 
 
-@pytest.fixture
-def clips() -> dict:
-    return {
-        "image": torch.randn(2, 3, 4, 16, 16, generator=torch.Generator().manual_seed(3)),
-        "image_index": torch.tensor([1, 0, 1]),
-        "text_input": ["Which emotion is it?", "Is it dark? Is it dark?", "Why?"],
-        "text_output": ["awe", "No.", "Because the girl says that it is dark."],
-    }
-
-
 def test_a_clip_is_its_frames_in_a_row(model, clips):
     embeds = model.encode_images(clips["image"])
     frames = [model.encode_images(clips["image"][:, :, frame]) for frame in range(4)]

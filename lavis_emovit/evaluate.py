@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -119,19 +120,26 @@ def _run(name: str, command: Sequence[str]) -> None:
     """Run a training command; stop signals reach it, and its messages are shown."""
     from lavis_emovit.distributed.signals import EXIT_STOPPED, RunStopped
 
-    try:
-        process = subprocess.Popen(command)
-    except OSError as error:
-        raise UserError(f"suite.launcher: {command[0]} cannot be started ({error.strerror})") from None
+    waiting: list[int] = []
 
-    def forward(number: int, _: object) -> None:
+    def note(number: int, _: object) -> None:
         if number != signal.SIGINT:  # a terminal sends Ctrl-C to both processes
-            process.send_signal(number)
+            waiting.append(number)
 
+    # Before the process starts, and asked for in turns: a signal is lost neither before nor within a wait.
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-    earlier = {number: signal.signal(number, forward) for number in signals}
+    earlier = {number: signal.signal(number, note) for number in signals}
     try:
-        code = process.wait()
+        try:
+            process = subprocess.Popen(command)
+        except OSError as error:
+            raise UserError(f"suite.launcher: {command[0]} cannot be started ({error.strerror})") from None
+        code = None
+        while code is None:
+            while waiting:
+                process.send_signal(waiting.pop(0))
+            with suppress(subprocess.TimeoutExpired):
+                code = process.wait(timeout=0.5)
     finally:
         for number, handler in earlier.items():
             signal.signal(number, handler)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,17 +31,13 @@ def extract_image(
     give two paths.
 
     `content` is the bytes of an image file, a PIL image, or Hugging Face's `{"bytes": ..., "path": ...}` (else
-    DataError). A path alone is that of a file, also below one of the `folders`.
+    DataError). A path alone is that of a file in one of the `folders`; without `folders`, of any file, because the
+    object that has it was made here.
     """
     if isinstance(content, dict):
         inside, outside = content.get("bytes"), content.get("path")
         if not inside and outside:
-            # An object created from files has their paths until it is saved.
-            found = next((path for path in (Path(outside), *(f / outside for f in folders)) if path.is_file()), None)
-            if found is None:
-                looked = " or ".join(dict.fromkeys(map(str, folders)))
-                raise DataError(f"the image {outside} is missing{looked and f' below {looked}'}")
-            inside = found.read_bytes()
+            inside = _file_named(outside, folders).read_bytes()
         content = inside
     if isinstance(content, Image.Image):
         buffer = io.BytesIO()
@@ -61,6 +58,22 @@ def extract_image(
         with name_full_disk(target):
             target.write_bytes(data)
     return path
+
+
+def _file_named(path: str, folders: Sequence[Path]) -> Path:
+    """An image that a table names. DataError if it is missing, or outside of the `folders` if there are any."""
+    if not folders and Path(path).is_file():
+        return Path(path)
+    looked = " or ".join(dict.fromkeys(map(str, folders)))
+    # As text: links are the user's own, while `..` and absolute paths may be another person's.
+    places = [tuple(map(os.path.abspath, (folder, folder / path))) for folder in folders]
+    inside = [Path(place) for folder, place in places if Path(place).is_relative_to(folder)]
+    if folders and not inside:
+        raise DataError(f"the image {path} is not below {looked}; move it there, or set `image_folder` of the table")
+    for place in inside:
+        if place.is_file():
+            return place
+    raise DataError(f"the image {path} is missing{looked and f' below {looked}'}")
 
 
 def image_of_pixels(text: str) -> Image.Image:

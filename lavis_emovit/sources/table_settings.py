@@ -106,6 +106,8 @@ class TableSettings(LabelSettings):
     image: str | None = None
     # Column with the grey values of a square image, separated by spaces; the images are written to files.
     pixels: str | None = None
+    # Where the files may be that a Parquet file names in place of images, besides the folder of the table.
+    image_folder: str | None = Field(default=None, min_length=1)
     # label_pattern, split_pattern: regular expression on the image's path; its first group is the label, the split.
     label_pattern: str | None = None
     split_pattern: str | None = None

@@ -27,7 +27,7 @@ from lavis_emovit.sources.base import Notes
 from lavis_emovit.sources.checks import check_file
 from lavis_emovit.sources.readers.conversations import ConversationReader, ConversationSettings
 from lavis_emovit.sources.readers.folder import FolderReader, FolderSettings
-from lavis_emovit.sources.readers.huggingface import read_huggingface
+from lavis_emovit.sources.readers.huggingface import HuggingFaceReader, read_huggingface
 from lavis_emovit.sources.readers.table import TableReader
 from lavis_emovit.sources.table_settings import TableSettings
 
@@ -255,7 +255,7 @@ def test_the_parquet_files_of_the_hub(root, tmp_path):
     names = ("train-00000-of-00002", "train-00001-of-00002", "validation-00000-of-00001")
     for number, name in enumerate(names):
         whole.select([number]).to_parquet(folder / f"{name}.parquet")
-    settings = TableSettings(columns={"emotion": "label"})
+    settings = TableSettings(columns={"emotion": "label"}, image_folder="..")
     records = list(read_huggingface(folder.parent, settings, source="hub", extract_to=tmp_path / "out"))
     assert [(r.id, r.split, r.emotion) for r in records] == [
         ("hub/train_0000000", "train", "happy"),
@@ -455,6 +455,30 @@ def test_a_path_in_the_place_of_an_image_is_read(root, tmp_path, place):
     (target / name).unlink()
     with pytest.raises(DataError, match=r"row 0: the image .*one.jpg is missing below .*tables or .*photos"):
         list(TableReader(root, settings, source="mine", extract_to=tmp_path / "out").read())
+
+
+@pytest.mark.parametrize("path", ["{secret}", "../secret.jpg", "photos/../../secret.jpg"])
+@pytest.mark.parametrize("reader", ["table", "conversations", "hub"])
+def test_a_path_in_the_place_of_an_image_stays_below_the_folders(root, tmp_path, path, reader):
+    folder = root / "inside"
+    (folder / "photos").mkdir(parents=True)
+    Image.new("RGB", (20, 20)).save(root / "secret.jpg")
+    name = path.format(secret=root / "secret.jpg")
+    turns = [{"role": "user", "content": "Which?"}, {"role": "assistant", "content": "Joy."}]
+    row = {"image": {"bytes": None, "path": name}, "mood": "sad", "messages": turns}
+    if reader != "conversations":
+        del row["messages"]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([row]), folder / "train.parquet")
+    options = {"source": "x", "extract_to": tmp_path / "out"}
+    columns = {"columns": {"emotion": "mood"}, "label_set": "ekman6"}
+    made = {
+        "table": lambda: TableReader(folder, TableSettings(file="train.parquet", **columns), **options),
+        "hub": lambda: HuggingFaceReader(folder, TableSettings(**columns), **options),
+        "conversations": lambda: ConversationReader(folder, ConversationSettings(file="train.parquet"), **options),
+    }[reader]()
+    with pytest.raises(DataError, match=r"secret\.jpg is not below .*inside.*; move it there, or set `image_folder`"):
+        list(made.read())
+    assert not list((tmp_path / "out").rglob("*.jpg"))
 
 
 @pytest.mark.parametrize("splits", [("train", "validation"), ("train", "test", "dev"), ("Training", "Testing")])

@@ -118,6 +118,10 @@ class HuggingFaceReader(TableReader, layout="huggingface"):
                     row.setdefault(_SPLIT, _SPLIT_NAMES.get(str(split), str(split)))
                 yield f"{split}, row {number}" if split is not None else f"row {number}", row, table
 
+    def _image_folders(self, table: TableFile) -> tuple[Path, ...]:
+        # An object created from files has their paths until it is saved.
+        return () if self.dataset is not None else super()._image_folders(table)
+
     def _coded(self) -> list[str]:
         """Columns whose class codes become names: labels and splits, and others if the names differ between parts."""
         columns, parts = self.settings.columns, list(self._parts.values())

@@ -225,8 +225,7 @@ class TableReader(Reader, layout="table"):
             name = values.get("id") or f"{PurePosixPath(table.path).stem}_{self._num_embedded:07d}"
             self._num_embedded += 1
             content = image_of_pixels(cells[settings.pixels]) if settings.pixels is not None else row[column]
-            folders = ((self.root / table.path).parent, self.root / (table.images or ""))
-            return extract_image(self.extract_to, name, content, folders, self._image_names)
+            return extract_image(self.extract_to, name, content, self._image_folders(table), self._image_names)
         image = fill(settings.image, cells) if settings.image is not None else cells[column]
         if not image:
             if settings.missing == "leave_out":
@@ -240,6 +239,12 @@ class TableReader(Reader, layout="table"):
         if found is None:
             self.notes.skip("the image is missing", example=image)
         return found
+
+    def _image_folders(self, table: TableFile) -> tuple[Path, ...]:
+        """Where files are that the table names in place of an image."""
+        folder = self.settings.image_folder
+        folders = ((self.root / table.path).parent, self.root / (table.images or ""))
+        return folders if folder is None else (*folders, self.root / folder)
 
     def _label(self, values: dict[str, Any], cells: dict[str, str], image: str) -> bool:
         """Add the label from a column, a path or votes; False for a row to skip."""

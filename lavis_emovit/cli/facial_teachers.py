@@ -106,7 +106,7 @@ def detect(
     from lavis_emovit.teachers.answers import AnswerFile
     from lavis_emovit.teachers.catalogue import find_teachers
     from lavis_emovit.teachers.choosing import FaceSettings
-    from lavis_emovit.teachers.detection import face_records, write_crop
+    from lavis_emovit.teachers.detection import check_ids, face_records, write_crop
 
     if crops and source.is_dir() and out.resolve().is_relative_to(source.resolve()):
         raise DataError(f"--out {out}: is in {source}, so the next run would look at the crops; use another --out")
@@ -117,6 +117,7 @@ def detect(
     cut: list[EmotionRecord] = []
     with AnswerFile(out / ANSWERS) as answers:
         records, root = _open(source, images, out)
+        check_ids(records)
         for record, (answer,) in ask_teachers(records, root, chosen, answers, settings, counts):
             for of_face, face in face_records(record, chosen[0], answer, settings, counts, proxies=proxies):
                 found.append(of_face)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -19,6 +20,7 @@ from lavis_emovit.teachers.faces import Answer, Face
 from lavis_emovit.teachers.proxies import proxies_of
 
 _OF_THE_IMAGE = {"id", "image", "split", "source", "label_set", "box", "group", "clip", "extra"}
+_ID_OF_FACE = re.compile(r"(.*)/face\d+", re.DOTALL)
 _LABELS = [name for name in EmotionRecord.model_fields if name not in _OF_THE_IMAGE]
 
 
@@ -31,6 +33,18 @@ def image_records(folder: Path) -> Iterator[EmotionRecord]:
             yield EmotionRecord(id=f"{source}/{name}", image=name, split="train", source=source)
         except ValidationError as error:
             raise DataError(f"{path}: {error.errors()[0]['msg']}; rename the file") from None
+
+
+def check_ids(records: Sequence[EmotionRecord]) -> None:
+    """DataError if the id that a face in an image would get is already that of another record."""
+    several = {record.id for record in records if record.box is None and not _is_labelled(record)}
+    for record in records:
+        match = _ID_OF_FACE.fullmatch(record.id)
+        if match is not None and match[1] in several:
+            raise DataError(
+                f"record '{record.id}': a face in the image of record '{match[1]}' would get the same id. Rename one "
+                "of the two, or detect their faces separately."
+            )
 
 
 def face_records(
@@ -52,8 +66,7 @@ def face_records(
     `counts` gets `ok`, or why there is no face as in `choose_face`; its outcomes the number of faces and of profiles.
     """
     status, face = choose_face(answer, record.box, settings)
-    is_labelled = any(getattr(record, name) not in (None, [], Attributes()) for name in _LABELS)
-    if status == "several_faces" and not is_labelled:
+    if status == "several_faces" and not _is_labelled(record):
         status, found = OK, sorted(large_faces(answer.faces, settings), key=lambda one: one.box[0])
     else:
         found = [face] if face is not None and status in (OK, "profile", "no_expression") else []
@@ -63,6 +76,10 @@ def face_records(
     counts.outcomes["of these, profiles"] += sum((one.turn or 0.0) > settings.max_turn for one in found)
     numbers = range(len(found)) if len(found) > 1 else [None]
     return [(_with_face(record, teacher, one, number, proxies), one) for number, one in zip(numbers, found)]
+
+
+def _is_labelled(record: EmotionRecord) -> bool:
+    return any(getattr(record, name) not in (None, [], Attributes()) for name in _LABELS)
 
 
 def write_crop(

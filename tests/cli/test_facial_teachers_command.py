@@ -142,6 +142,24 @@ def test_detection_writes_a_record_for_each_face(emovit, tmp_path, photos, two_f
     assert code == 0 and "several_faces 1" in output and not read(tmp_path / "other" / "records.jsonl")
 
 
+def test_a_face_gets_the_id_of_no_other_record(emovit, tmp_path, photos, two_fakes, requests_of):
+    folder = photos(two=fake.TWO, one=fake.ONE)
+    common = {"split": "train", "source": "s"}
+    records = [
+        EmotionRecord(id="x", image="two.png", **common),
+        EmotionRecord(id="x/face0", image="one.png", **common),
+    ]
+    write_records(tmp_path / "both.jsonl", records)
+    arguments = ("--images", folder, "--teacher", "happy-fake", "--out", tmp_path / "out")
+    code, _, errors = emovit("facial", "detect", tmp_path / "both.jsonl", *arguments)
+    assert code == 2 and "record 'x/face0': a face in the image of record 'x' would get the same id" in errors
+    assert not requests_of("happy") and not (tmp_path / "out" / "records.jsonl").exists()
+    # One person is in question, so the face keeps the id of the record.
+    write_records(tmp_path / "both.jsonl", [records[0].model_copy(update={"box": (0, 0, 99, 160)}), records[1]])
+    assert emovit("facial", "detect", tmp_path / "both.jsonl", *arguments)[0] == 0
+    assert list(read(tmp_path / "out" / "records.jsonl")) == ["x", "x/face0"]
+
+
 PEOPLES_LABELS = {
     "votes": {"votes": {"sadness": 0.9, "happiness": 0.1}},
     "votes of another set": {"votes": {"awe": 1.0}},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 import statistics
 import time
 from collections import deque
@@ -18,6 +19,12 @@ from lavis_emovit.runners.best import HEADLINE
 RECENT_STEPS = 20
 _BARS = "▁▂▃▄▅▆▇█"
 _NUM_BARS = 24
+# Event -> what is shown of its rows, with the type that it must have.
+_SHOWN: dict[str, dict[str, Any]] = {
+    "step": {"step": int, "epoch": int, "lr": (int, float)},
+    "eval": {"split": str, "stage": str, "step": int, "metrics": dict},
+    "answers": {"answers": list},
+}
 
 
 @dataclass
@@ -63,22 +70,26 @@ class FollowedRun:
         whole = lines[: lines.rfind(b"\n") + 1]
         for number, line in enumerate(whole.splitlines(), start=1):
             try:
-                self._note(load_json(line))
-            except (ValueError, KeyError, TypeError) as error:
-                raise UserError(f"{self.log_path}, line {number} after byte {self._read_bytes}: {error!r}") from None
+                self._note(_checked_row(load_json(line)))
+            except ValueError as error:
+                raise UserError(
+                    f"{self.log_path}, line {number} after byte {self._read_bytes}: not a row of a log ({error}). "
+                    "Remove the line."
+                ) from None
         self._read_bytes += len(whole)
 
     def _note(self, row: dict[str, Any]) -> None:
-        if row["event"] == "step":
+        event = row.get("event")
+        if event == "step":
             self.last_step = row
             self._recent.append(row)
             if isinstance(row.get("loss"), float):
                 self._losses.append((row["step"], row["loss"]))
             if row["epoch"] == 2 and self._first_of_second_epoch is None:
                 self._first_of_second_epoch = row["step"]
-        elif row["event"] == "eval":
+        elif event == "eval":
             self.last_evals[row["split"]] = row
-        elif row["event"] == "answers":
+        elif event == "answers":
             self.last_answers = row
 
     @property
@@ -151,6 +162,20 @@ class FollowedRun:
             return ""
         low, high = min(means), max(means)
         return "".join(_BARS[int((mean - low) / ((high - low) or 1) * (len(_BARS) - 1))] for mean in means)
+
+
+def _checked_row(row: Any) -> dict[str, Any]:
+    """A row of a log; ValueError for anything else, or without what is shown of it."""
+    if not isinstance(row, dict):
+        raise ValueError(f"expected an object, got {type(row).__name__}")
+    event = row.get("event")
+    for key, type_ in _SHOWN.get(event, {}).items() if isinstance(event, str) else ():
+        if not isinstance(row.get(key), type_):
+            raise ValueError(f"'{key}' of a row '{event}' is {reprlib.repr(row.get(key))}")
+    for answer in row["answers"] if event == "answers" else ():
+        if not isinstance(answer, dict) or not isinstance(answer.get("text"), str):
+            raise ValueError(f"an answer without a text: {reprlib.repr(answer)}")
+    return row
 
 
 def spread(values: list[float]) -> str:

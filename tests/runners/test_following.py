@@ -110,9 +110,30 @@ def test_a_run_that_has_not_begun_and_what_is_no_run(tmp_path: Path, capsys) -> 
     assert "run: step no step yet" in capsys.readouterr().out
     assert main(["watch", str(tmp_path), "--once"]) == 2
     assert "not the folder of a run" in capsys.readouterr().err
-    (folder / "log.jsonl").write_text('{"event": "step"}\n')
-    with pytest.raises(UserError, match=r"log\.jsonl, line 1 after byte 0: KeyError"):
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ([1], "expected an object, got list"),
+        ({"event": "step"}, "'step' of a row 'step' is None"),
+        ({**step(1, 2.0), "lr": "high"}, "'lr' of a row 'step' is 'high'"),
+        ({**evaluation(0.5), "metrics": [1]}, r"'metrics' of a row 'eval' is \[1\]"),
+        ({**evaluation(0.5), "split": ["val"]}, r"'split' of a row 'eval' is \['val'\]"),
+        ({"event": "answers", "answers": [{"reward": 1.0}]}, "an answer without a text"),
+    ],
+)
+def test_a_row_that_is_none_is_named(tmp_path: Path, row, expected, capsys) -> None:
+    folder = write(tmp_path, [row])
+    with pytest.raises(UserError, match=rf"log\.jsonl, line 1 after byte 0: not a row of a log \({expected}"):
         FollowedRun(folder).update()
+    assert main(["watch", str(folder), "--once"]) == 2 and "Traceback" not in capsys.readouterr().err
+
+
+def test_rows_of_unknown_events_are_not_shown(tmp_path: Path) -> None:
+    run = FollowedRun(write(tmp_path, [step(1, 2.0), {"event": ["x"]}, {"note": 1}]))
+    run.update()
+    assert run.last_step["step"] == 1
 
 
 def test_the_table_shows_the_last_sampled_answer(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from lavis_emovit.errors import ConfigError
 from lavis_emovit.files import load_json, read_file
@@ -63,6 +63,17 @@ Text = Annotated[str, StringConstraints(pattern=r"\S")]
 """A text that is not blank."""
 Number = Annotated[float, Field(strict=True)]
 """A number; pydantic would also read `true` as 1 and "0.5" as 0.5."""
+
+
+def each_once(values: Any) -> Any:
+    """The values of a list of choices; ValueError if one is repeated. None stays."""
+    if values is not None and (repeated := [value for value in values if values.count(value) > 1]):
+        raise ValueError(f"names the same choice twice ({repeated[0]})")
+    return values
+
+
+EachOnce = AfterValidator(each_once)
+"""For the type of a list of choices."""
 
 
 class FrozenModel(BaseModel):

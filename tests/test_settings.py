@@ -2,6 +2,7 @@
 
 - Unknown keys are named with their full path and the nearest valid name, at any depth, in mappings and unions too.
 - All problems are reported at once; a rule about several keys is reported without their values.
+- A choice that is repeated in a list is refused.
 - Good values become frozen settings.
 """
 
@@ -14,9 +15,13 @@ from omegaconf import OmegaConf
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from lavis_emovit.cli.generate_job import read_sections
+from lavis_emovit.datasets.settings import OfflineSettings
 from lavis_emovit.errors import ConfigError, UserError
+from lavis_emovit.evaluation.benchmarks import BenchmarkSettings
 from lavis_emovit.evaluation.prompt_settings import Prompt
 from lavis_emovit.generation.attributes import read_vocabulary
+from lavis_emovit.generation.mix import MixPart
+from lavis_emovit.generation.seke.settings import SekeSettings
 from lavis_emovit.rewards.presets import load_preset
 from lavis_emovit.runners.engines.deepspeed_config import read_deepspeed_config
 from lavis_emovit.settings import Settings, merge_settings, parse_settings, read_yaml
@@ -163,3 +168,18 @@ def test_a_deep_json_file_is_refused_by_name(tmp_path):
         read_vocabulary(path)
     with pytest.raises(ConfigError, match=r"deep\.json"):
         read_deepspeed_config(str(path))
+
+
+@pytest.mark.parametrize(
+    ("cls", "values"),
+    [
+        (SekeSettings, {"vary": ["crop", "order", "crop"]}),
+        (MixPart, {"per_class": 1, "kinds": ["categorical", "categorical"]}),
+        (OfflineSettings, {"kinds": ["reasoning", "reasoning"]}),
+        (BenchmarkSettings, {"dataset": "x", "slices": ["source", "source"]}),
+        (BenchmarkSettings, {"dataset": "x", "coarser": ["polarity2", "polarity2"]}),
+    ],
+)
+def test_a_choice_that_is_repeated_in_a_list_is_refused(cls, values):
+    settings, problems = parse_settings(cls, values, "place")
+    assert settings is None and len(problems) == 1 and "names the same choice twice (" in problems[0]

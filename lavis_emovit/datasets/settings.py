@@ -16,7 +16,7 @@ from lavis_emovit.generation.categorical import WRITTEN_PARTS
 from lavis_emovit.generation.mix import MIXES, Mix
 from lavis_emovit.processors.settings import ImageEvalSettings, ImageTextSettings, ImageTrainSettings, TextSettings
 from lavis_emovit.records import InstructionKind
-from lavis_emovit.settings import Settings, nearest_name
+from lavis_emovit.settings import EachOnce, Settings, nearest_name
 from lavis_emovit.shards.order import DEFAULT_WINDOW_SHARDS
 from lavis_emovit.shards.token_lengths import LengthBucketSettings
 from lavis_emovit.sources.catalogue import AboutSettings, DeclaredPreparation, SplitSettings, StorageSettings
@@ -86,7 +86,9 @@ class OfflineSettings(Settings):
     Images of other splits than `train` get them too, as reference answers of an evaluation; no run trains on them.
     """
 
-    kinds: tuple[InstructionKind, ...] = Field(default=("categorical", "conversation", "reasoning"), min_length=1)
+    kinds: Annotated[tuple[InstructionKind, ...], EachOnce] = Field(
+        default=("categorical", "conversation", "reasoning"), min_length=1
+    )
     seed: int = 0
     check_overlap: bool = True  # refuse training images that are also in another split
 
@@ -247,7 +249,7 @@ class DatasetSettings(Settings):
     build_info: BuildInfoSettings
     vis_processor: ImageProcessorPair = ImageProcessorPair()
     text_processor: TextProcessorPair = TextProcessorPair()
-    kinds: tuple[InstructionKind, ...] | None = None
+    kinds: Annotated[tuple[InstructionKind, ...] | None, EachOnce] = None
     share: float = Field(default=1.0, gt=0.0, le=1.0)
     share_seed: int = 0
     max_pairs: int | None = Field(default=None, ge=1)

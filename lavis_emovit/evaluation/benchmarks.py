@@ -28,7 +28,7 @@ from lavis_emovit.emotion.questions import MODES, PERSONAS, num_wordings
 from lavis_emovit.errors import DataError
 from lavis_emovit.evaluation.prompt_settings import OPTIONS, QUESTION, STATEMENT, Prompt, PromptSettings
 from lavis_emovit.records import EmotionRecord, InstructionKind
-from lavis_emovit.settings import Settings, nearest_name
+from lavis_emovit.settings import Settings, each_once, nearest_name
 
 Kind = Literal[
     "emotion",
@@ -162,12 +162,7 @@ class BenchmarkSettings(Settings):
         marks = {"option_marks": (prompt.option_marks,)} if prompt.option_marks is not None else {}
         return {**values, "prompt": prompt, **marks}
 
-    @field_validator(*_VARIED, "axes")
-    @classmethod
-    def _each_once(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
-        if len(set(value)) != len(value):
-            raise ValueError("names the same choice twice")
-        return value
+    _each_once = field_validator(*_VARIED, "axes", "coarser", "slices")(each_once)
 
     @field_validator("personas")
     @classmethod

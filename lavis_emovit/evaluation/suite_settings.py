@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_
 from lavis_emovit.evaluation.adapters.base import adapters
 from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Method, check_file_names, without_nulls
 from lavis_emovit.evaluation.judging import JudgeSettings
-from lavis_emovit.settings import Origins, Settings, nearest_name
+from lavis_emovit.settings import EachOnce, Origins, Settings, nearest_name
 
 if TYPE_CHECKING:
     ModelEntry = Any
@@ -66,7 +66,7 @@ class SuiteSettings(Settings):
     output_dir: str = Field(min_length=1)
     models: Entries[ModelEntry]
     benchmarks: Entries[BenchmarkSettings]
-    methods: tuple[Method, ...] = Field(default=("likelihood",), min_length=1)
+    methods: Annotated[tuple[Method, ...], EachOnce] = Field(default=("likelihood",), min_length=1)
     launcher: str | None = Field(default=None, min_length=1)
     batch_size: int = Field(default=16, ge=1)
     num_workers: int = Field(default=0, ge=0)
@@ -107,8 +107,6 @@ class SuiteSettings(Settings):
 
     @model_validator(mode="after")
     def _check_together(self) -> SuiteSettings:
-        if len(set(self.methods)) != len(self.methods):
-            raise ValueError("methods contains the same one twice")
         unknown = sorted({name for pair in self.gains.items() for name in pair} - set(self.models))
         if unknown:
             raise ValueError(f"gains: no model {', '.join(unknown)}{nearest_name(unknown[0], list(self.models))}")

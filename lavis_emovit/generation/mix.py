@@ -5,19 +5,20 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable
+from typing import Annotated
 
 from pydantic import Field
 
 from lavis_emovit.errors import DataError, bullet_list
 from lavis_emovit.generation.kinds import KINDS
 from lavis_emovit.records import EmotionRecord, InstructionKind
-from lavis_emovit.settings import Settings
+from lavis_emovit.settings import EachOnce, Settings
 
 
 class MixPart(Settings):
     """Images of a mix that get the same kinds."""
 
-    kinds: tuple[InstructionKind, ...] = Field(min_length=1)
+    kinds: Annotated[tuple[InstructionKind, ...], EachOnce] = Field(min_length=1)
     per_class: int | None = Field(default=None, ge=1)  # images of each class. None: all remaining images.
 
 

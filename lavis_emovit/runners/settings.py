@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from lavis_emovit.evaluation.benchmarks import Kind, RunBenchmarkSettings, check_file_names, without_nulls
 from lavis_emovit.models.settings import as_list
-from lavis_emovit.settings import Settings
+from lavis_emovit.settings import EachOnce, Settings
 from lavis_emovit.tasks.settings import AnswerSettings, TaskSettings
 
 # Keys of LAVIS's runner that have another meaning here or follow from the launch -> what to write instead.
@@ -125,9 +125,9 @@ class RunSettings(AnswerSettings):
     )
 
     # Evaluation.
-    train_splits: tuple[str, ...] = ("train",)
-    valid_splits: tuple[str, ...] = ("val",)
-    test_splits: tuple[str, ...] = ("test",)
+    train_splits: Annotated[tuple[str, ...], EachOnce] = ("train",)
+    valid_splits: Annotated[tuple[str, ...], EachOnce] = ("val",)
+    test_splits: Annotated[tuple[str, ...], EachOnce] = ("test",)
     valid_benchmarks: dict[str, RunBenchmarkSettings] = Field(
         {}, description="name -> benchmark, as in suites; instead of valid_splits, the first chooses the best"
     )

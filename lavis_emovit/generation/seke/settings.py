@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from lavis_emovit.settings import Settings
+from lavis_emovit.settings import EachOnce, Settings
 
 LevelName = Literal["expression", "affect", "units"]
 LEVELS: tuple[LevelName, ...] = ("expression", "affect", "units")
@@ -45,7 +45,7 @@ class SekeSettings(Settings):
     # In how many forms (views) a face is asked about; the answers take turns.
     num_views: int = Field(default=4, ge=1, le=32)
     # What differs between the views. Empty: all answers share one prompt.
-    vary: tuple[Variation, ...] = VARIATIONS
+    vary: Annotated[tuple[Variation, ...], EachOnce] = VARIATIONS
     prior: bool = True  # use the tables in prompts and rules
     priors: str | None = None  # JSON file of tables, such as one of `emovit facial fit`; null: the packaged ones
     # Request no further answer about an item when it is at or below its threshold.

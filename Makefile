@@ -3,7 +3,9 @@
 PYTHON ?= python3
 EXTRAS ?= lavis deepspeed rl small docs dev
 OPTIONS ?=
-PYTEST_FLAGS ?= -n auto --maxprocesses 4 --dist loadgroup
+# On a busy machine some of the tests of pages, signals and speed can miss their time: each failure is tried once more,
+# and the summary lists what needed it.
+PYTEST_FLAGS ?= -n auto --maxprocesses 4 --dist loadgroup --reruns 1 -r fER
 
 VENV := .venv
 BIN := $(VENV)/bin

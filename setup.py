@@ -128,6 +128,7 @@ EXTRAS = {
         "playwright>=1.45",  # tests of pages, where Chromium is installed
         "pyarrow>=15",
         "pytest>=8",
+        "pytest-rerunfailures>=15",  # `make test` tries a failed test once more, and lists it
         "pytest-xdist>=3.5",
         "ruff>=0.6",
         "setuptools>=77",

@@ -34,7 +34,8 @@ def main(mood: str, log: Path) -> None:
             time.sleep(600)  # without reading the rest
         sys.stdin.buffer.read(width * height * 3 - 3)
         before = log.read_text() if log.exists() else ""
-        log.write_text(f"{before}{mood} {first} {width}x{height}\n")
+        with log.open("a") as file:  # two teachers write to it at the same time
+            file.write(f"{mood} {first} {width}x{height}\n")
         if first == CRASH or (first == CRASH_ONCE and f"{mood} {first} " not in before):
             sys.exit("MemoryError: no more memory")
         faces = [{"box": [width * 0.1, 0, width * 0.9, height], "score": 0.9, "expressions": MOOD[mood]}]

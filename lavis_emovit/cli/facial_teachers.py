@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -13,6 +14,7 @@ from lavis_emovit.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from lavis_emovit.records import EmotionRecord
     from lavis_emovit.teachers.annotation import Counts
+    from lavis_emovit.teachers.catalogue import Teacher
 
 ANSWERS, RECORDS, CROPS = "answers.jsonl", "records.jsonl", "crops.jsonl"
 
@@ -66,10 +68,7 @@ def annotate(
     from lavis_emovit.teachers.choosing import FaceSettings
 
     chosen = find_teachers(teacher)
-    if blind := [one.name for one in chosen if not one.names_expressions]:
-        raise ConfigError(
-            [f"{name} only finds faces; use it with `emovit facial detect`" for name in blind], "--teacher"
-        )
+    refuse_detectors(chosen)
     settings = FaceSettings(faces=faces, min_face_px=min_face_px, margin=shown_margin)
     counts = Counts()
     with AnswerFile(out / ANSWERS) as answers:
@@ -81,7 +80,7 @@ def annotate(
         write_records(out / RECORDS, new)
     used = {**settings.model_dump(), "max_entropy": max_entropy}
     write_summary(out / RECORDS, root, settings=used, **counts.plain())
-    _print(counts, out / RECORDS)
+    print_counts(counts, out / RECORDS)
 
 
 def detect(
@@ -129,7 +128,15 @@ def detect(
     write_summary(out / RECORDS, root, settings=settings.model_dump(), **counts.plain())
     if crops:
         write_summary(out / CROPS, out, settings={"size_px": size_px, "margin": margin})
-    _print(counts, out / RECORDS, *([out / CROPS] if crops else []))
+    print_counts(counts, out / RECORDS, *([out / CROPS] if crops else []))
+
+
+def refuse_detectors(chosen: Iterable[Teacher]) -> None:
+    """ConfigError for teachers that name no expressions."""
+    if blind := [one.name for one in chosen if not one.names_expressions]:
+        raise ConfigError(
+            [f"{name} only finds faces; use it with `emovit facial detect`" for name in blind], "--teacher"
+        )
 
 
 def _open(source: Path, images: Path | None, out: Path) -> tuple[list[EmotionRecord], Path]:
@@ -150,7 +157,7 @@ def _open(source: Path, images: Path | None, out: Path) -> tuple[list[EmotionRec
     return records, root
 
 
-def _print(counts: Counts, *written: Path) -> None:
+def print_counts(counts: Counts, *written: Path) -> None:
     for name, statuses in counts.by_teacher.items():
         line = ", ".join(f"{status} {number}" for status, number in statuses.most_common())
         restarts = counts.restarts.get(name, 0)

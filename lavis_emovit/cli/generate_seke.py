@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer import Option
 
+from lavis_emovit.cli.facial_teachers import ANSWERS, print_counts, refuse_detectors
 from lavis_emovit.cli.generate_job import (
     JobOptions,
     describe,
@@ -21,10 +24,22 @@ from lavis_emovit.cli.generate_job import (
 )
 from lavis_emovit.errors import ConfigError, UserError
 
+if TYPE_CHECKING:
+    from lavis_emovit.generation.job import Job
+    from lavis_emovit.generation.seke.settings import SekeSettings
+    from lavis_emovit.teachers.catalogue import Teacher
+    from lavis_emovit.teachers.looking import Looking
+
 
 def seke(
     options: JobOptions,
     *,
+    teacher: Annotated[
+        list[str] | None, Option(help="Teacher that answers in place of a chat model; repeat it for several.")
+    ] = None,
+    answers: Annotated[
+        Path | None, Option(help="Answers of `emovit facial annotate`; missing ones are added. Default: in OUT.")
+    ] = None,
     check: Annotated[bool, Option("--check", help="Hide known levels, measure their completion; no records.")] = False,
     n0: Annotated[int | None, Option(help="Answers per face in the first round.")] = None,
     n_max: Annotated[int | None, Option(help="Highest number of answers per face.")] = None,
@@ -37,7 +52,9 @@ def seke(
     verification: Annotated[
         Literal["off", "rules", "doubtful", "always"] | None, Option(help="Rules, and a review by the model.")
     ] = None,
-    reviewer: Annotated[str | None, Option(help="Another chat model that reviews, at the same address.")] = None,
+    reviewer: Annotated[
+        str | None, Option(help="Another chat model that reviews, at the same address; or another teacher.")
+    ] = None,
     blind: Annotated[
         bool | None, Option("--blind", help="The reviewer sees no proposal; what it sees differently is rejected.")
     ] = None,
@@ -53,7 +70,6 @@ def seke(
     ] = None,
 ) -> None:
     """Complete expression, valence and arousal, and action units of faces; write instructions from coarse to fine."""
-    from lavis_emovit.generation.outputs import ledger_line
     from lavis_emovit.generation.pipeline import refuse_held_out
     from lavis_emovit.generation.seke.settings import SekeSettings
     from lavis_emovit.generation.seke.step import CHECK, TRAIL, check_levels, complete_levels
@@ -64,10 +80,13 @@ def seke(
         "n0": n0, "n_max": n_max, "prior": prior, "sampling": sampling, "adaptive": adaptive,
         "vary": _parts(vary), "verification": verification, "priors": str(priors) if priors else None,
         "explanations": explanations, "max_error": max_error, "review": "blind" if blind else None,
-        "resamples": resamples,
+        "resamples": resamples, "teachers": teacher,
     }  # fmt: skip
-    chat, judge, job_settings, _ = read_settings(options.config, options.chat(), options.job(), reviewer, None)
     values = {**read_sections(options.config)["seke"], **given(seke_options)}
+    if values.get("teachers"):
+        values |= {"teacher_reviewer": reviewer, "review": "blind"} if reviewer else {}
+    judge_name = None if values.get("teachers") else reviewer
+    chat, judge, job_settings, _ = read_settings(options.config, options.chat(), options.job(), judge_name, None)
     settings, wrong = parse_settings(SekeSettings, values, "seke")
     if settings is None:
         only_file = options.config is not None and not given(seke_options)
@@ -77,7 +96,11 @@ def seke(
         problems.append("--check writes no records, so it cannot export --conversations or --shards")
     if judge is not None and chat is None:
         problems.append("--reviewer needs a model whose answers it reviews; add --model")
-    if chat is None or settings.verification in ("off", "rules"):
+    if settings.teachers:
+        problems += _wrong_with_teachers(options, settings, has_model=chat is not None, vary=vary, blind=blind)
+    elif answers is not None:
+        problems.append("--answers has the answers of teachers; add --teacher, or remove it")
+    elif chat is None or settings.verification in ("off", "rules"):
         why = f"with verification '{settings.verification}'" if chat is not None else "without --model"
         unused = {"--reviewer": reviewer is not None and chat is not None, "--blind": blind}
         problems += [f"{name}: nothing is reviewed {why}; remove it" for name, is_given in unused.items() if is_given]
@@ -85,18 +108,17 @@ def seke(
         problems.append("--max-error is for the thresholds that --check fits; add --check, or remove it")
     if check and not options.wait:
         problems.append("--check needs all answers, so it waits for its batches; remove --no-wait")
-    images_for = "the model" if chat is not None else None
-    with open_job(options, job_settings, chat=chat, judge=judge, problems=problems, images_for=images_for) as (
-        job,
-        source_sha256,
-    ):
+    chosen = _find_teachers(settings)
+    images_for = "the model" if chat is not None else "the teachers" if settings.teachers else None
+    opened = open_job(options, job_settings, chat=chat, judge=judge, problems=problems, images_for=images_for)
+    with opened as (job, source_sha256), _open_teachers(job, chosen, answers) as teachers:
         if check:
-            report = check_levels(job, settings)
+            report = check_levels(job, settings, teachers)
             if options.dry_run:
                 print_estimates(job)
                 return
             _print_check(report)
-            typer.echo(ledger_line(job))
+            _print_costs(job, teachers)
             typer.echo(", ".join(str(options.out / name) for name in (CHECK, THRESHOLDS, CURVES_JSON, CURVES_CSV)))
             refuse_stopped(report["stopped"])
             if not report["levels"]:
@@ -104,12 +126,63 @@ def seke(
             return
         if options.check_overlap and job.settings.split is not None and settings.instructions:
             refuse_held_out(job, None, options.held_out or ())
-        result = complete_levels(job, settings)
+        result = complete_levels(job, settings, teachers)
         if options.dry_run:
             print_estimates(job)
             return
         typer.echo(describe(result))
+        if teachers is not None:
+            print_counts(teachers.counts)
         finish(job, options, [result], source_sha256=source_sha256, seke=settings, also=(TRAIL,))
+
+
+def _wrong_with_teachers(
+    options: JobOptions, settings: SekeSettings, *, has_model: bool, vary: str | None, blind: bool | None
+) -> list[str]:
+    """Options that have no effect on teachers."""
+    reviews, never = settings.teacher_reviewer is not None, settings.verification in ("off", "rules")
+    found = {
+        "--model: teachers answer in place of a chat model; remove --model or --teacher": has_model,
+        "--dry-run: teachers cost nothing, so there is nothing to estimate; remove it": options.dry_run,
+        "--vary: teachers get no prompt that could vary; remove it": vary is not None,
+        "--blind: no teacher reviews; add --reviewer with the name of another one": blind and not reviews,
+        f"--reviewer: nothing is reviewed with verification '{settings.verification}'; remove it": reviews and never,
+    }
+    return [text for text, is_given in found.items() if is_given]
+
+
+def _find_teachers(settings: SekeSettings) -> list[Teacher]:
+    """The teachers of the settings, the reviewer last; an error if one is unknown, not installed or a detector."""
+    from lavis_emovit.teachers.catalogue import find_teachers
+
+    reviewers = [] if settings.teacher_reviewer is None else [settings.teacher_reviewer]
+    chosen = find_teachers([*settings.teachers, *reviewers])
+    refuse_detectors(chosen)
+    for teacher in chosen:
+        teacher.require()
+    return chosen
+
+
+@contextmanager
+def _open_teachers(job: Job, chosen: Sequence[Teacher], answers: Path | None) -> Iterator[Looking | None]:
+    """The teachers with the file of their answers; None without any."""
+    from lavis_emovit.teachers.answers import AnswerFile
+    from lavis_emovit.teachers.choosing import FaceSettings
+    from lavis_emovit.teachers.looking import Looking
+
+    if not chosen:
+        yield None
+        return
+    with AnswerFile(answers or job.folder / ANSWERS) as file:
+        yield Looking(job.image_root, chosen, file, FaceSettings())
+
+
+def _print_costs(job: Job, teachers: Looking | None) -> None:
+    from lavis_emovit.generation.outputs import ledger_line
+
+    if teachers is not None:
+        print_counts(teachers.counts)
+    typer.echo(ledger_line(job))
 
 
 def _parts(vary: str | None) -> list[str] | None:

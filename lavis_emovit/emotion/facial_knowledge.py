@@ -73,6 +73,7 @@ def infer(
     *,
     classes: Collection[str] | None = None,
     units: Collection[int] = FACIAL_UNITS,
+    seen: Mapping[str, float] | None = None,
 ) -> Beliefs:
     """Conclusions from known levels.
 
@@ -80,12 +81,21 @@ def infer(
         classes: expressions that are possible; None: all in the tables. An expression in the evidence that the tables
             do not contain is ignored.
         units: units to conclude on.
+        seen: expression -> probability by somebody who looked at the face and took all expressions as equally
+            frequent, so proportional to the likelihood of the face. It counts unless the expression is known.
+
+    Raises:
+        ValueError: `seen` excludes all expressions that are possible.
     """
     names = [name for name in priors.expressions if classes is None or name in classes] or list(priors.expressions)
     if evidence.expression in priors.expressions:
         weights = {str(evidence.expression): 1.0}
     else:
-        weights = _normalised({name: _log_likelihood(priors, name, evidence) for name in names})
+        names = [name for name in names if seen is None or seen.get(name, 0.0) > 0.0]
+        if not names:
+            raise ValueError("no possible expression was seen")
+        logs = {name: _log_likelihood(priors, name, evidence) for name in names}
+        weights = _normalised({name: log + (math.log(seen[name]) if seen else 0.0) for name, log in logs.items()})
     tables = priors.expressions
     open_units = [unit for unit in units if unit not in evidence.units]
     means: dict[int, float] = {}

@@ -85,9 +85,11 @@ def ask_teachers(
         workers = [stack.enter_context(teacher.open()) for teacher in teachers]
         pool = stack.enter_context(ThreadPoolExecutor(len(workers)))
         line = stack.enter_context(progress("faces", len(records)))
+        earlier = Counter(counts.restarts)
         for record in records:
             yield record, _ask_about(record, image_root, teachers, workers, pool, answers, settings)
-            counts.restarts = {teacher.title: worker.num_restarts for teacher, worker in zip(teachers, workers)}
+            for teacher, worker in zip(teachers, workers):
+                counts.restarts[teacher.title] = earlier[teacher.title] + worker.num_restarts
             line.advance()
 
 

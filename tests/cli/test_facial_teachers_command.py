@@ -4,7 +4,7 @@ Properties:
 - combined expressions and their uncertainty go into the records, existing labels stay and are compared;
 - every image without an expression is counted by its reason, and listed; a crash loses nothing else;
 - a second run requests only what failed;
-- SEKE takes the expression as known from a program;
+- SEKE takes the expression as known from a program, or the teachers as annotators, from answers that are there;
 - detection writes a record for each face, and crops whose records name the whole image;
 - an unknown teacher, one that is not installed, and unusable folders are one error that says what to do.
 """
@@ -115,6 +115,65 @@ def test_seke_knows_the_expression_from_a_program(emovit, tmp_path, photos, two_
     (record,) = read_records(tmp_path / "seke" / "records.jsonl")
     assert record.emotion == "happiness" and record.extra["seke_expression_by"] == "happy-fake 1.0"
     assert record.action_units is not None and record.action_units[12] == 1
+
+
+def test_seke_takes_teachers_as_annotators(emovit, tmp_path, photos, two_fakes, requests_of):
+    folder = photos(a=fake.ONE, b=fake.NONE, c=fake.CRASH)
+    out = tmp_path / "out"
+    assert emovit("facial", "annotate", folder, "--teacher", "happy-fake", "--out", out)[0] == 0
+    num_before = len(requests_of("happy"))
+    bare = [
+        record.model_copy(update={"emotion": None, "votes": None, "label_set": None, "extra": {}})
+        for record in read_records(out / "records.jsonl")
+    ]
+    write_records(tmp_path / "bare.jsonl", bare)
+    command = ("generate", "seke", tmp_path / "bare.jsonl", "--images", folder)
+    known = ("--answers", out / "answers.jsonl")
+    code, output, errors = emovit(*command, *BOTH, *known, "--out", tmp_path / "seke")
+    assert code == 0, errors
+    assert "seke: 1 of 3 records" in output and "happy-fake 1.0: ok 1, no_face 1, crash 1" in output
+    # Only the crash, tried twice, is asked for again; the other teacher sees every image.
+    assert len(requests_of("happy")) == num_before + 2 and len(requests_of("sad")) == 4
+    (record,) = (one for one in read_records(tmp_path / "seke" / "records.jsonl") if one.emotion)
+    # One of them sees sadness, so nobody knows the valence.
+    assert record.emotion == "happiness" and record.valence is None and record.action_units
+    assert "valence:uncertain" in record.extra["seke_reasons"]
+    assert record.extra["seke_expression_by"] == "offline/priors:2 + happy-fake 1.0 + sad-fake 1.0"
+    assert 0.0 < record.extra["seke_expression_uncertainty"] < 1.0
+    labelled = [one.model_copy(update={"emotion": "sadness", "label_set": "ekman6"}) for one in bare[:2]]
+    write_records(tmp_path / "labelled.jsonl", labelled)
+    check = ("generate", "seke", tmp_path / "labelled.jsonl", "--images", folder, "--check", *known)
+    code, output, errors = emovit(
+        *check, "--teacher", "happy-fake", "--reviewer", "sad-fake", "--out", tmp_path / "check"
+    )
+    assert code == 0, errors
+    assert "expression: accuracy none, completed for 0.0% of 2 faces" in output and "no_face 1" in output
+    found = json.loads((tmp_path / "check" / "check.json").read_text())
+    assert (
+        found["levels"]["expression"]["calls_per_face"] == 1.5 and found["settings"]["teacher_reviewer"] == "sad-fake"
+    )
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ((*BOTH, "--model", "m"), "--model: teachers answer in place of a chat model"),
+        ((*BOTH, "--dry-run"), "--dry-run: teachers cost nothing"),
+        ((*BOTH, "--vary", "crop"), "--vary: teachers get no prompt"),
+        ((*BOTH, "--blind"), "--blind: no teacher reviews"),
+        ((*BOTH, "--reviewer", "sad-fake"), "another teacher than those"),
+        (("--teacher", "happy-fake", "--reviewer", "sad-fake", "--verification", "off"), "nothing is reviewed"),
+        (("--teacher", "happy-fak"), "no teacher 'happy-fak' (did you mean 'happy-fake'?)"),
+        (("--answers", "a.jsonl"), "--answers has the answers of teachers; add --teacher"),
+    ],
+)
+def test_seke_with_options_that_do_not_fit_teachers(emovit, tmp_path, photos, two_fakes, more, message):
+    folder = photos(a=fake.ONE)
+    write_records(tmp_path / "r.jsonl", [EmotionRecord(id="a", image="a.png", split="train", source="s")])
+    code, _, errors = emovit(
+        "generate", "seke", tmp_path / "r.jsonl", "--images", folder, "--out", tmp_path / "x", *more
+    )
+    assert code != 0 and message in errors and not (tmp_path / "x").exists()
 
 
 def test_detection_writes_a_record_for_each_face(emovit, tmp_path, photos, two_fakes):

@@ -88,10 +88,10 @@ SURFACE = {
     " --held-out --images --in-flight --judge --max-usd --model --out --preview --prices --regenerate --rpm --seed"
     " --shards --split --stream --tpm --vision --wait RECORDS",
     "generate seke": "--abandon-batches"
-    " --adaptive --base-url --batch --blind --check --check-overlap --config --conversations --dry-run"
+    " --adaptive --answers --base-url --batch --blind --check --check-overlap --config --conversations --dry-run"
     " --explanations --held-out --images --in-flight --max-error --max-usd --model --n-max --n0 --out --preview"
-    " --prices --prior --priors --resamples --reviewer --rpm --sampling --seed --shards --split --stream --tpm --vary"
-    " --verification --wait RECORDS",
+    " --prices --prior --priors --resamples --reviewer --rpm --sampling --seed --shards --split --stream --teacher"
+    " --tpm --vary --verification --wait RECORDS",
     "generate seke-tests": "--active-from --balanced --images --level --out --overwrite --per-class --seed --split"
     " --strict RECORDS",
     "generate statements": "--abandon-batches --attachments --base-url --batch --config --dry-run --images --in-flight"

@@ -53,6 +53,9 @@ class Answering:
     def __init__(self, answer):
         self.answer, self.asked = answer, []
 
+    def num_answers(self, case):
+        return None
+
     def ask(self, label, questions):
         self.asked += questions
         return [Reply(json.dumps(self.answer(question))) for question in questions]

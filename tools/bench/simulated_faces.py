@@ -18,7 +18,7 @@ from pydantic import Field
 from lavis_emovit.emotion.facial import FACIAL_UNITS, FacialPriors, facial_priors
 from lavis_emovit.emotion.labels_faces import EXPRESSIONS8
 from lavis_emovit.generation.seke.annotators import PriorAnnotator, Question, Reply, reviewed
-from lavis_emovit.generation.seke.levels import Levels
+from lavis_emovit.generation.seke.levels import Case, Levels
 from lavis_emovit.records import EmotionRecord
 from lavis_emovit.settings import Settings
 
@@ -73,7 +73,7 @@ class SimulatedAnnotator:
         priors: the tables that questions contain.
     """
 
-    kind: Literal["model", "prior"] = "model"
+    kind: Literal["model", "prior", "teachers"] = "model"
     prompts = ""
     num_wordings = 3
     under_way = 0
@@ -92,6 +92,9 @@ class SimulatedAnnotator:
         self._errors = errors or Errors()
         self._seed = seed
         self._tables = PriorAnnotator(priors or facial_priors())
+
+    def num_answers(self, case: Case) -> int | None:
+        return None
 
     def ask(self, label: str, questions: Sequence[Question]) -> list[Reply | None]:
         """See `Annotator`."""

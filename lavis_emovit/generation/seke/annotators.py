@@ -12,7 +12,7 @@ from lavis_emovit.chat.progress import RunProgress
 from lavis_emovit.chat.request import ChatRequest
 from lavis_emovit.chat.settings import ChatSettings
 from lavis_emovit.emotion.facial import FacialPriors
-from lavis_emovit.emotion.facial_knowledge import infer
+from lavis_emovit.emotion.facial_knowledge import Beliefs, infer
 from lavis_emovit.errors import UserError
 from lavis_emovit.generation.job import ChatWriter, Job, Requests
 from lavis_emovit.generation.prompts import load_prompt
@@ -36,22 +36,28 @@ class Question:
 
 @dataclass(frozen=True)
 class Reply:
-    """A text, or the status that explains why there is none. `request` is the fingerprint in the ledger."""
+    """A text or beliefs, or the status that explains why there are none."""
 
-    text: str | None
+    text: str | None = None
     status: str = "ok"
-    request: str | None = None
+    request: str | None = None  # fingerprint in the ledger
+    beliefs: Beliefs | None = None
+    by: tuple[str, ...] = ()  # who replied, if not everybody in the annotator's name
+    num_calls: int = 1  # what it cost
 
 
 class Annotator(Protocol):
     name: str  # name in the trail
-    reviewer: str  # the same of who reviews
-    kind: Literal["model", "prior"]
+    reviewer: str  # the same of who reviews; empty if nobody does
+    kind: Literal["model", "prior", "teachers"]
     prompts: str  # names and hashes of the prompts, if any
     num_wordings: int  # of the question
     stopped: str | None  # why it no longer answers (a budget, a fault), or None
     under_way: int
     faults: dict[str, str]  # class of fault of a request -> the last reason
+
+    def num_answers(self, case: Case) -> int | None:
+        """How many answers about a face can differ; None: any number."""
 
     def ask(self, label: str, questions: Sequence[Question]) -> list[Reply | None]:
         """A reply to each question, or None without a reply yet (the run was stopped, or it only estimates)."""
@@ -76,7 +82,7 @@ def reviewed(case: Case) -> list[str]:
 class ChatAnnotator:
     """Asks a chat model that sees the image, through the job's ledger. UserError for samples at temperature 0."""
 
-    kind: Literal["model", "prior"] = "model"
+    kind: Literal["model", "prior", "teachers"] = "model"
 
     def __init__(self, job: Job, settings: SekeSettings):
         assert job.chat is not None
@@ -105,6 +111,9 @@ class ChatAnnotator:
         custom = settings.prompt_files.get(name)  # type: ignore[call-overload]
         prompt = load_prompt(f"seke_{name}", file=Path(custom) if custom else None)
         return ChatWriter(chat, prompt, f"seke_{name}", None, self._job.image_root, ())
+
+    def num_answers(self, case: Case) -> int | None:
+        return None
 
     def ask(self, label: str, questions: Sequence[Question]) -> list[Reply | None]:
         """All questions are for the reviewer, or none. Replies are matched by record and sample, so none may repeat."""
@@ -139,16 +148,19 @@ class ChatAnnotator:
 class PriorAnnotator:
     """Answers with the likeliest levels by the tables, if a level is known. It sees no image."""
 
-    kind: Literal["model", "prior"] = "prior"
-    prompts = ""
+    kind: Literal["model", "prior", "teachers"] = "prior"
+    prompts = reviewer = ""
     num_wordings = 1
     under_way = 0
 
     def __init__(self, priors: FacialPriors):
-        self.name = self.reviewer = f"offline/priors:{priors.version}"
+        self.name = f"offline/priors:{priors.version}"
         self.stopped: str | None = None
         self.faults: dict[str, str] = {}
         self._priors = priors
+
+    def num_answers(self, case: Case) -> int | None:
+        return 1
 
     def ask(self, label: str, questions: Sequence[Question]) -> list[Reply | None]:
         return [

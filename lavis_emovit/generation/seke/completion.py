@@ -10,7 +10,7 @@ from typing import Any
 from lavis_emovit.chat.json_text import find_json
 from lavis_emovit.emotion.facial import FacialPriors
 from lavis_emovit.generation.seke.annotators import Annotator, Question, Reply, reviewed
-from lavis_emovit.generation.seke.levels import Case, Levels, level_of, read_answer, read_levels
+from lavis_emovit.generation.seke.levels import Case, Levels, level_of, likeliest_levels, read_answer, read_levels
 from lavis_emovit.generation.seke.measures import is_error
 from lavis_emovit.generation.seke.questions import answer_text, review_text
 from lavis_emovit.generation.seke.rules import Finding, contradictions
@@ -48,30 +48,37 @@ class Outcome:
         return None if self.estimate else (self.attempts[-1]["status"] if self.attempts else "not_asked")
 
     def open_items(self, settings: SekeSettings) -> Collection[str]:
-        """Items that need another answer: fewer than two answers, or too uncertain."""
-        if len(self.answers) < 2:
+        """Items that need another answer: too uncertain, or without an uncertainty, which needs two answers."""
+        if not self.answers:
             return self.case.items
-        return combine(self.answers, self.case).above(settings.enough)
+        spreads = combine(self.answers, self.case).spreads
+        return [
+            item for item, spread in spreads.items() if spread.total is None or spread.total > settings.enough.of(item)
+        ]
 
 
 def complete(
     cases: Sequence[Case], annotator: Annotator, settings: SekeSettings, priors: FacialPriors, *, label: str = "faces"
 ) -> list[Outcome]:
     """Complete the missing levels of faces, each record once; returns one outcome per case, in order."""
-    outcomes = [Outcome(case, plan_views(case, settings, priors, annotator.num_wordings)) for case in cases]
+    limits = [annotator.num_answers(case) for case in cases]
+    outcomes = [Outcome(case, _views(case, annotator, settings, priors)) for case in cases]
 
     def ask(asked: Sequence[tuple[Outcome, Case, int]], title: str) -> None:
         questions = [question(outcome.views, case, sample, priors) for outcome, case, sample in asked]
         for (outcome, case, sample), reply in zip(asked, annotator.ask(title, questions)):
             _add_answer(outcome, case, sample, reply)
 
-    # The tables always give the same answer.
-    first, most = (settings.num_first, settings.num_most) if annotator.kind == "model" else (1, 1)
-    ask([(outcome, outcome.case, sample) for sample in range(first) for outcome in outcomes], label)
-    for sample in range(first, most):
+    def are_due(sample: int) -> list[Outcome]:
+        """Faces about which this answer can differ from the earlier ones."""
+        return [outcome for outcome, limit in zip(outcomes, limits) if limit is None or sample < limit]
+
+    first = range(settings.num_first)
+    ask([(outcome, outcome.case, sample) for sample in first for outcome in are_due(sample)], label)
+    for sample in range(settings.num_first, settings.num_most):
         asked = [
             (outcome, outcome.case.narrowed(items), sample)
-            for outcome in outcomes
+            for outcome in are_due(sample)
             if outcome.is_complete and (items := outcome.open_items(settings))
         ]
         if annotator.stopped or not asked:
@@ -95,6 +102,12 @@ def complete(
     return outcomes
 
 
+def _views(case: Case, annotator: Annotator, settings: SekeSettings, priors: FacialPriors) -> list[View]:
+    if annotator.kind == "teachers":
+        return [View(number) for number in range(annotator.num_answers(case) or 1)]
+    return plan_views(case, settings, priors, annotator.num_wordings)
+
+
 def _settle(
     outcomes: Sequence[Outcome], annotator: Annotator, settings: SekeSettings, priors: FacialPriors, label: str
 ) -> None:
@@ -103,7 +116,7 @@ def _settle(
     for outcome in settled:
         outcome.estimate = combine(outcome.answers, outcome.case)
         outcome.levels = outcome.estimate.levels
-        outcome.verdicts, outcome.reasons = dict.fromkeys(outcome.case.items, "kept"), {}
+        outcome.verdicts, outcome.reasons = dict.fromkeys(outcome.estimate.spreads, "kept"), {}
         if outcome.second is None:
             outcome.review = {}  # of an earlier proposal
     if settings.verification != "off":
@@ -121,17 +134,22 @@ def _add_answer(outcome: Outcome, case: Case, sample: int, reply: Reply | None) 
     if reply is None:
         outcome.is_complete = False
         return
-    outcome.num_calls += 1
+    outcome.num_calls += reply.num_calls
     view = outcome.views[sample % len(outcome.views)]
     attempt: dict[str, Any] = {"sample": sample, "view": view.number, "status": reply.status}
     attempt |= {"request": reply.request} if reply.request is not None else {}
-    if reply.text is not None:
-        levels = read_answer(reply.text, case)
-        if isinstance(levels, str):
-            attempt |= {"status": "unreadable", "detail": levels}
+    attempt |= {"by": list(reply.by)} if reply.by else {}
+    if reply.beliefs is not None:
+        levels = likeliest_levels(reply.beliefs, case)
+        attempt |= {"levels": levels.plain(), "expressions": reply.beliefs.expressions}
+        outcome.answers.append(Answer(levels, view.number, beliefs=reply.beliefs))
+    elif reply.text is not None:
+        read = read_answer(reply.text, case)
+        if isinstance(read, str):
+            attempt |= {"status": "unreadable", "detail": read}
         else:
-            attempt["levels"] = levels.plain()
-            outcome.answers.append(Answer(levels, view.number, view.is_hinted))
+            attempt["levels"] = read.plain()
+            outcome.answers.append(Answer(read, view.number, view.is_hinted))
     outcome.attempts.append(attempt)
 
 
@@ -145,7 +163,7 @@ def _verify(
             outcome.findings = contradictions(outcome.case.known, outcome.levels, priors, settings)
         doubts = outcome.estimate.above(settings.enough)
         is_due = {"always": True, "doubtful": bool(outcome.findings or doubts)}.get(settings.verification, False)
-        if annotator.kind != "model" or not is_due:
+        if not annotator.reviewer or not is_due:
             continue
         if settings.review == "blind":
             if outcome.second is None:
@@ -156,9 +174,13 @@ def _verify(
     can_ask = to_review and not annotator.stopped
     replies = annotator.ask(label, [question for _, question in to_review]) if can_ask else []
     for (outcome, _), reply in zip_longest(to_review, replies):
-        if (value := _open_review(outcome, annotator.reviewer, reply)) is None:
+        if reply is not None and reply.beliefs is not None:
+            outcome.num_calls += reply.num_calls
+            outcome.review = {"by": annotator.reviewer, "status": reply.status}
+            outcome.second = likeliest_levels(reply.beliefs, outcome.case)
+        elif (value := _open_review(outcome, annotator.reviewer, reply)) is None:
             continue
-        if settings.review == "blind":
+        elif settings.review == "blind":
             _read_second(outcome, value)
         else:
             _apply_review(outcome, value)
@@ -177,7 +199,7 @@ def _open_review(outcome: Outcome, reviewer: str, reply: Reply | None) -> dict[s
     if reply is None:
         outcome.is_complete = False
         return None
-    outcome.num_calls += 1
+    outcome.num_calls += reply.num_calls
     outcome.review = {"by": reviewer, "status": reply.status, **({"request": reply.request} if reply.request else {})}
     value = None if reply.text is None else find_json(reply.text)
     if reply.text is not None and not isinstance(value, dict):
@@ -199,8 +221,9 @@ def _compare_with_second(outcome: Outcome, settings: SekeSettings) -> None:
         return
     differing = [
         item
-        for item in outcome.case.items
-        if is_error(item, outcome.levels.get(item), outcome.second.get(item), settings.blind_tolerance)
+        for item in outcome.verdicts
+        if (other := outcome.second.get(item)) is not None
+        and is_error(item, outcome.levels.get(item), other, settings.blind_tolerance)
     ]
     outcome.review |= {"verdicts": {"differs": differing}, "levels": outcome.second.plain()}
     outcome.reasons |= dict.fromkeys(differing, "blind")

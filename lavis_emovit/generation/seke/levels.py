@@ -9,7 +9,7 @@ from typing import Any
 
 from lavis_emovit.chat.json_text import find_json
 from lavis_emovit.emotion.facial import FACIAL_UNITS, FacialPriors
-from lavis_emovit.emotion.facial_knowledge import Evidence
+from lavis_emovit.emotion.facial_knowledge import Beliefs, Evidence
 from lavis_emovit.emotion.label_set import LabelSet
 from lavis_emovit.emotion.labels import CUSTOM_PREFIX, get_label_set
 from lavis_emovit.emotion.labels_faces import EXPRESSIONS8, FACE_SETS
@@ -167,6 +167,13 @@ def evidence_of(case: Case, priors: FacialPriors) -> Evidence:
     graded = set(known.active()) - record.occurrence_only
     intensities = {unit: value for unit, value in (record.action_units or {}).items() if unit in graded}
     return Evidence(expression, known.valence, known.arousal, known.units, intensities)
+
+
+def likeliest_levels(beliefs: Beliefs, case: Case) -> Levels:
+    """The likeliest values of the missing levels, those that the beliefs are about."""
+    affect = {axis: mixture.mean for axis in case.axes if (mixture := getattr(beliefs, axis)).parts}
+    units = {unit: beliefs.units[unit] > 0.5 for unit in case.units if unit in beliefs.units}
+    return Levels(beliefs.likeliest()[0][0], **affect, units=units).only(case.wanted)
 
 
 def sources_of(record: EmotionRecord, known: Levels) -> dict[LevelName, str]:

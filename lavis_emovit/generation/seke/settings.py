@@ -38,6 +38,10 @@ class Limits(Settings):
 class SekeSettings(Settings):
     """Settings of the completion. The default numbers are ours; those of the paper are not public."""
 
+    # Names of teachers (`emovit facial teachers`) that answer in place of a chat model, in the order in which they are
+    # asked: the first `n0` about every face, the others while it is uncertain.
+    teachers: tuple[str, ...] = ()
+    teacher_reviewer: str | None = None  # one more teacher that reviews blindly
     n0: int = Field(default=4, ge=1, le=100)
     n_max: int = Field(default=8, ge=1, le=100)
     sampling: bool = True  # False requests one answer
@@ -77,6 +81,19 @@ class SekeSettings(Settings):
     explanations: bool = False
     # `answers` or `review` -> file with a custom prompt. A custom prompt for answers has no other wordings.
     prompt_files: dict[Literal["answers", "review"], str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _teachers_can_answer(self) -> SekeSettings:
+        if self.teacher_reviewer is not None:
+            if not self.teachers or self.teacher_reviewer in self.teachers:
+                raise ValueError("teacher_reviewer must be another teacher than those of `teachers`, which it reviews")
+            if self.review != "blind":
+                raise ValueError("a teacher cannot read a proposal, so its review is blind; set review to `blind`")
+        if len(set(self.teachers)) < len(self.teachers):
+            raise ValueError("teachers are listed twice")
+        if self.teachers and self.resamples:
+            raise ValueError("teachers always give the same answer, so set resamples to 0")
+        return self
 
     @model_validator(mode="after")
     def _n0_is_not_above_n_max(self) -> SekeSettings:

@@ -29,6 +29,7 @@ from lavis_emovit.generation.seke.levels import (
 from lavis_emovit.generation.seke.measures import MEASURES, Pair, is_error, measure
 from lavis_emovit.generation.seke.questions import review_text
 from lavis_emovit.generation.seke.settings import LEVELS, LevelName, SekeSettings
+from lavis_emovit.generation.seke.teachers import TeacherAnnotator, Teachers
 from lavis_emovit.generation.seke.thresholds import fit_thresholds, write_fitted
 from lavis_emovit.generation.seke.views import plan_views
 from lavis_emovit.records import EmotionRecord
@@ -37,14 +38,14 @@ TRAIL = "seke.jsonl"
 CHECK = "check.json"
 
 
-def complete_levels(job: Job, settings: SekeSettings) -> StepResult:
+def complete_levels(job: Job, settings: SekeSettings, teachers: Teachers | None = None) -> StepResult:
     """Complete the missing levels of the job's records, and write instructions for all levels.
 
     Labels by people stay. Levels of an earlier run are removed and completed again; the ledger answers what was already
     requested. `seke.jsonl` in the job's folder contains all details of each face. Faces that a stopped run did not
     finish stay unchanged. DataError if an emotion is not a facial expression, ConfigError for invalid tables.
     """
-    priors, annotator = _tables_and_annotator(job, settings)
+    priors, annotator = _tables_and_annotator(job, settings, teachers)
     chosen = job.chosen()
     cases = [case for record in chosen if (case := case_of(record, active_from=settings.active_from)) is not None]
     result = StepResult("seke", annotator.name, annotator.prompts, num_records=len(chosen))
@@ -82,7 +83,7 @@ def complete_levels(job: Job, settings: SekeSettings) -> StepResult:
     num_calls = sum(outcome.num_calls for outcome in outcomes)
     result.notes = {
         "levels": dict(sorted(verdicts.items())),
-        "calls per face": round(num_calls / len(outcomes), 2) if outcomes and annotator.kind == "model" else 0,
+        "calls per face": round(num_calls / len(outcomes), 2) if outcomes and annotator.kind != "prior" else 0,
         "unreadable": sum(item["status"] == "unreadable" for outcome in outcomes for item in outcome.attempts),
         "contradictions": sum(bool(outcome.findings) for outcome in outcomes),
     }
@@ -94,14 +95,14 @@ def complete_levels(job: Job, settings: SekeSettings) -> StepResult:
     return result
 
 
-def check_levels(job: Job, settings: SekeSettings) -> dict[str, Any]:
+def check_levels(job: Job, settings: SekeSettings, teachers: Teachers | None = None) -> dict[str, Any]:
     """Hide each level labelled by people, one at a time, complete it from the others, and measure the result.
 
     Per level, the report has the result of `measure`, `calls_per_face`, `tables` and `without` (faces without an
     answer, by reason); `thresholds` has the fitted ones with their results on held-back labels; `faults` has one reason
     of each class of fault. It is also written to `check.json`, with the files of `write_fitted`, except in a dry run.
     """
-    priors, annotator = _tables_and_annotator(job, settings)
+    priors, annotator = _tables_and_annotator(job, settings, teachers)
     levels: dict[str, Any] = {}
     all_outcomes: list[Outcome] = []
     all_truths: list[Levels] = []
@@ -205,8 +206,12 @@ def _faults(annotator: Annotator, outcomes: Sequence[Outcome]) -> dict[str, str]
     return annotator.faults | ({"unreadable": unreadable.most_common(1)[0][0]} if unreadable else {})
 
 
-def _tables_and_annotator(job: Job, settings: SekeSettings) -> tuple[FacialPriors, Annotator]:
+def _tables_and_annotator(
+    job: Job, settings: SekeSettings, teachers: Teachers | None
+) -> tuple[FacialPriors, Annotator]:
     priors = facial_priors(settings.priors)
+    if teachers is not None:
+        return priors, TeacherAnnotator(teachers, settings, priors)
     return priors, ChatAnnotator(job, settings) if job.chat is not None else PriorAnnotator(priors)
 
 
@@ -242,8 +247,8 @@ def _estimate_the_rest(
 def with_levels(outcome: Outcome, annotator: str) -> EmotionRecord:
     """The record with the kept levels, and with their marks in `extra`.
 
-    `seke_<level>_by` is `person`, the program of an imported table, the name of the annotator, or two of them joined by
-    ` + ` (units that people did not code);
+    `seke_<level>_by` is `person`, the program of an imported table, the name of the annotator (of teachers: of those
+    that answered), or two of them joined by ` + ` (units that people did not code);
     `seke_given` lists every generated value, so the next run recognises them; `seke_<level>_uncertainty` comes from
     `Estimate` and is absent after a single answer; `docs/seke.md` lists the other marks. Intensities of generated
     units are 1 and 0.
@@ -270,6 +275,8 @@ def with_levels(outcome: Outcome, annotator: str) -> EmotionRecord:
         given += [f"unit:{unit}" for unit in new]
     marks["given"] = " ".join(given)
     sources = sources_of(record, outcome.case.known)
+    who = [name for attempt in outcome.attempts if "levels" in attempt for name in attempt.get("by", ())]
+    annotator = " + ".join(dict.fromkeys(who)) or annotator
     for level in LEVELS:
         parts = [sources[level]] if level in sources else []
         parts += [annotator] if level in outcome.case.wanted and levels.has_any(level) else []

@@ -180,7 +180,8 @@ def _observations(outcomes: Sequence[Outcome], truths: Sequence[Levels]) -> dict
         record = outcome.case.record
         for item in outcome.case.items:
             answers = [answer for answer in outcome.answers if answer.levels.get(item) is not None]
-            if truth.get(item) is None or len(answers) < 2:
+            # Without a second answer or stated probabilities, nothing is known about the uncertainty.
+            if truth.get(item) is None or not answers or (len(answers) < 2 and answers[0].beliefs is None):
                 continue
             group = record.group or record.id
             seen = Observation(item, group, truth.get(item), answers, len(outcome.case.classes))

@@ -16,6 +16,9 @@ with sample variances (n - 1), so that the two are free of bias before the root;
 vary by chance (one-way analysis of variance, Searle, Casella and McCulloch 1992). Entropies of few answers are
 too low, so with two answers to each view `within` is too low and `between` too high: compare faces by one of them, not
 one of them with the other.
+
+Teachers state probabilities instead of single answers. Each is a view whose p_v, mean_v and var_v are known, so the
+parts need one answer of each and no correction for chance; `between` is what the teachers disagree on.
 """
 
 from __future__ import annotations
@@ -36,9 +39,10 @@ class Spread:
 
     Attributes:
         num_answers: answers that contain the item.
-        total: of all answers together: entropy in [0, 1], or standard deviation. None for a single answer.
+        total: of all answers together: entropy in [0, 1], or standard deviation. None for a single answer without
+            probabilities.
         within, between: the two parts of the module's docstring, over views with at least two answers. None with fewer
-            than two such views, unless all answers agree.
+            than two such views, unless all answers agree; of answers with probabilities, None with fewer than two.
     """
 
     num_answers: int
@@ -79,6 +83,24 @@ def spread_of_numbers(groups: Mapping[int, Sequence[float]]) -> Spread:
     by_chance = statistics.fmean(variance / len(values) for variance, values in zip(variances, views))
     between = statistics.variance([statistics.fmean(values) for values in views]) - by_chance
     return Spread(len(pooled), total, math.sqrt(statistics.fmean(variances)), math.sqrt(max(0.0, between)))
+
+
+def spread_of_distributions(distributions: Sequence[Sequence[float]], num_choices: int) -> Spread:
+    """Spread of stated probabilities of the same choices, one distribution for each answer."""
+    scale, count = math.log(max(2, num_choices)), len(distributions)
+    total = _entropy([statistics.fmean(shares) for shares in zip(*distributions)]) / scale
+    if count < 2:
+        return Spread(count, total)
+    within = statistics.fmean(map(_entropy, distributions)) / scale
+    return Spread(count, total, within, max(0.0, total - within))
+
+
+def spread_of_stated_numbers(stated: Sequence[tuple[float, float]]) -> Spread:
+    """Spread of numbers that are stated as mean and standard deviation, one pair for each answer."""
+    within = statistics.fmean(sd**2 for _, sd in stated)
+    between = statistics.pvariance([mean for mean, _ in stated])
+    parts = (math.sqrt(within), math.sqrt(between)) if len(stated) > 1 else (None, None)
+    return Spread(len(stated), math.sqrt(within + between), *parts)
 
 
 def _entropy(shares: Sequence[float]) -> float:

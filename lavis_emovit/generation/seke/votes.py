@@ -8,9 +8,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from lavis_emovit.emotion.facial_knowledge import Beliefs
 from lavis_emovit.generation.seke.levels import AXES, EXPRESSION, Case, Levels, level_of
 from lavis_emovit.generation.seke.settings import Limits
-from lavis_emovit.generation.seke.uncertainty import Spread, spread_of_choices, spread_of_numbers
+from lavis_emovit.generation.seke.uncertainty import (
+    Spread,
+    spread_of_choices,
+    spread_of_distributions,
+    spread_of_numbers,
+    spread_of_stated_numbers,
+)
 
 
 @dataclass(frozen=True)
@@ -20,6 +27,7 @@ class Answer:
     levels: Levels
     view: int = 0  # number of the view, that is of the prompt
     is_hinted: bool = False  # the prompt contained likely values from the tables
+    beliefs: Beliefs | None = None  # the probabilities that `levels` are the likeliest of, if the annotator states any
 
 
 @dataclass(frozen=True)
@@ -27,7 +35,7 @@ class Estimate:
     """Combined levels with their uncertainties, by item: `expression`, `valence`, `arousal`, `unit:<number>`."""
 
     # Majority expression (the first named one of a tie), mean valence and arousal, units that are active in more than
-    # half of the answers.
+    # half of the answers. With stated probabilities: the likeliest by their mean.
     levels: Levels
     spreads: Mapping[str, Spread] = field(default_factory=dict)
     # Item -> how far answers with the tables in the prompt differ from those without. Expression: total variation
@@ -62,12 +70,13 @@ def _by_level(values: Mapping[str, float | None]) -> dict[str, float]:
 
 
 def combine(answers: Sequence[Answer], case: Case) -> Estimate:
-    """Combine one or more answers about a face. Every item of the case is in at least one of them."""
+    """Combine one or more answers about a face. Items of the case that are in none of them are left out."""
     values: dict[str, Any] = {}
     spreads: dict[str, Spread] = {}
     influence: dict[str, float] = {}
     for item in case.items:
-        found = [answer for answer in answers if answer.levels.get(item) is not None]
+        if not (found := [answer for answer in answers if answer.levels.get(item) is not None]):
+            continue
         values[item], spreads[item] = combine_item(item, found, len(case.classes))
         hinted, plain = ([x.levels.get(item) for x in found if x.is_hinted is kind] for kind in (True, False))
         if hinted and plain:
@@ -76,7 +85,12 @@ def combine(answers: Sequence[Answer], case: Case) -> Estimate:
 
 
 def combine_item(item: str, answers: Sequence[Answer], num_classes: int) -> tuple[Any, Spread]:
-    """Combined value and uncertainty of one item that all of the answers contain."""
+    """Combined value and uncertainty of one item that all of the answers contain.
+
+    Either all answers have `beliefs`, or none.
+    """
+    if stated := [answer.beliefs for answer in answers if answer.beliefs is not None]:
+        return _combine_stated(item, stated, num_classes)
     groups: dict[int, list[Any]] = {}
     for answer in answers:
         groups.setdefault(answer.view, []).append(answer.levels.get(item))
@@ -86,6 +100,19 @@ def combine_item(item: str, answers: Sequence[Answer], num_classes: int) -> tupl
     if item == EXPRESSION:
         return Counter(values).most_common(1)[0][0], spread_of_choices(groups, num_classes)
     return statistics.fmean(values) > 0.5, spread_of_choices(groups, 2)
+
+
+def _combine_stated(item: str, stated: Sequence[Beliefs], num_classes: int) -> tuple[Any, Spread]:
+    if item in AXES:
+        points = [(mixture.mean, mixture.sd) for mixture in (getattr(one, item) for one in stated)]
+        return statistics.fmean(mean for mean, _ in points), spread_of_stated_numbers(points)
+    if item == EXPRESSION:
+        names = sorted({name for one in stated for name in one.expressions})
+        shares = [[one.expressions.get(name, 0.0) for name in names] for one in stated]
+        means = {name: statistics.fmean(column) for name, column in zip(names, zip(*shares))}
+        return max(names, key=means.__getitem__), spread_of_distributions(shares, num_classes)
+    active = [one.units[int(item.removeprefix("unit:"))] for one in stated]
+    return statistics.fmean(active) > 0.5, spread_of_distributions([(share, 1 - share) for share in active], 2)
 
 
 def _difference(item: str, hinted: Sequence[Any], plain: Sequence[Any]) -> float:

@@ -67,3 +67,33 @@ def test_settings():
     assert SekeSettings(**yaml.safe_load(block)["seke"]).n_max == 8
     named = set(re.findall(r"`(n0|n_max|num_views|vary|enough|too_much)`", PAGE))
     assert named == {"n0", "n_max", "num_views", "vary", "enough", "too_much"} <= set(SekeSettings.model_fields)
+
+
+def test_figures_with_teachers():
+    result = json.loads((ROOT / "benchmarks" / "seke_teachers.json").read_text(encoding="utf-8"))
+    methods = result["methods"]
+    assert len(methods) == 13 and result["hidden"] == ["expression"] and result["num_images"] == 204
+    for name, found in methods.items():
+        cells = [name, f"{found['calls_per_record']:.2f}"]
+        for key in ("accuracy", "coverage", "right", "auroc", "ece"):
+            cells.append("{value:.2f} ({low:.2f} to {high:.2f})".format(**found[key]))
+        assert f"| {' | '.join(cells)} |" in PAGE
+    all_three, best = methods["all teachers (default)"], methods["face-api alone"]
+    adaptive, reviewed = methods["another teacher while uncertain"], methods["face-api, human reviews"]
+    assert (
+        best["accuracy"]["value"] >= all_three["accuracy"]["value"]
+        and best["auroc"]["value"] >= all_three["auroc"]["value"]
+    )
+    assert f"{adaptive['calls_per_record']:.2f} instead of {all_three['calls_per_record']:.0f} answers per face" in PAGE
+    assert all_three["accuracy"]["low"] < adaptive["accuracy"]["value"] < all_three["accuracy"]["high"]
+    assert methods["the same, fer first"]["accuracy"]["value"] < adaptive["accuracy"]["value"]
+    tables = [methods[name]["accuracy"] for name in ("no tables", "packaged tables")]
+    assert tables[0] == tables[1] and tables[0]["low"] < all_three["accuracy"]["value"] < tables[0]["high"]
+    assert f"keeps {reviewed['coverage']['value']:.0%} of the faces" in PAGE
+    assert best["accuracy"]["value"] < reviewed["accuracy"]["value"] < best["accuracy"]["high"]
+    assert reviewed["right"]["value"] < best["right"]["value"]
+    eces = [found["ece"]["value"] for found in methods.values()]
+    assert f"by {min(eces):.2f} to {max(eces):.2f} on average" in PAGE
+    assert f"this is {best['fitted_ece_median']:.2f} on the others" in PAGE
+    assert not any(found["num_fitted_thresholds"] for found in methods.values())
+    assert max(found["reasons"].get("uncertain", 0) for found in methods.values()) == 1

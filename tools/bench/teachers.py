@@ -9,9 +9,7 @@ Nothing is fitted to these photographs, so all of them are a test. Intervals (95
 from __future__ import annotations
 
 import argparse
-import csv
 import itertools
-import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -19,11 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import roc_auc_score
 
 from lavis_emovit.evaluation.metrics.resampling import Resamples
-from lavis_emovit.evaluation.metrics.results import Interval
-from lavis_emovit.records import EmotionRecord
 from lavis_emovit.teachers.annotation import Counts, ask_teachers
 from lavis_emovit.teachers.answers import AnswerFile
 from lavis_emovit.teachers.catalogue import TEACHERS
@@ -33,8 +28,7 @@ from lavis_emovit.teachers.proxies import PROXIES, proxies_of
 
 sys.path.append(str(Path(__file__).resolve().parent))
 from bench_result import ROOT, environment_info, write_result
-
-LABELS = {"happy": "happiness", "neutral": "neutral"}
+from london_faces import DATA, FOLDER, LABELS, auroc, london_faces, person_numbers, share
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,18 +38,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--work", type=Path, default=Path("output/teachers"), help="folder of the answers, for resuming"
     )
     arguments = parser.parse_args(argv)
-    folder = Path(os.environ.get("EMOVIT_SHARED", ROOT.parent / "shared")) / "data" / "london_faces"
-    with (folder / "labels.csv").open(encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    records = [
-        EmotionRecord(id=row["image"], image=row["image"], split="test", source="london_faces", group=row["identity"])
-        for row in rows
-    ]
+    records = london_faces()
     teachers, settings, counts = list(TEACHERS.values()), FaceSettings(), Counts()
     seen: dict[str, list[Mapping[str, float] | None]] = {teacher.name: [] for teacher in teachers}
     shapes: dict[str, list[dict[str, float]]] = {teacher.name: [] for teacher in teachers}
     with AnswerFile(arguments.work / "answers.jsonl") as answers:
-        for record, given in ask_teachers(records, folder, teachers, answers, settings, counts):
+        for record, given in ask_teachers(records, FOLDER, teachers, answers, settings, counts):
             for teacher, answer in zip(teachers, given):
                 status, face = choose_face(answer, None, settings)
                 # A teacher that only finds faces has done what it can.
@@ -63,14 +51,13 @@ def main(argv: Sequence[str] | None = None) -> int:
                 counts.add(teacher, record, status, answer.reason)
                 shapes[teacher.name].append(proxies_of(face) if face is not None and status == OK else {})
                 seen[teacher.name].append(face.expressions if face is not None and status == OK else None)
-    truths = [LABELS[row["emotion"]] for row in rows]
-    _, groups = np.unique([row["identity"] for row in rows], return_inverse=True)
+    truths, groups = [str(record.emotion) for record in records], person_numbers(records)
     named = [teacher.name for teacher in teachers if teacher.names_expressions]
     sets = [chosen for size in range(1, len(named) + 1) for chosen in itertools.combinations(named, size)]
     result = {
         "benchmark": "teachers",
-        "data": "Face Research Lab London Set, 102 people, neutral and smiling, 256 x 256 px",
-        "num_images": len(rows),
+        "data": DATA,
+        "num_images": len(records),
         "statuses": {name: dict(found) for name, found in counts.by_teacher.items()},
         "results": {" + ".join(chosen): measure([seen[name] for name in chosen], truths, groups) for chosen in sets},
         "answers": {
@@ -111,8 +98,8 @@ def measure(
     resamples = Resamples(len(truths), groups_N, num_resamples=1000)
     numbers: dict[str, Any] = {
         "num_found": sum(one is not None for one in combined),
-        "accuracy": _with_interval(right_N, resamples),
-        "accuracy_of_two": _with_interval(two_N, resamples),
+        "accuracy": share(right_N, resamples),
+        "accuracy_of_two": share(two_N, resamples),
     }
     found_N = np.array([one is not None for one in combined])
     measures: dict[str, Callable[[Combined], float]] = {"entropy": lambda one: one.entropy}
@@ -120,7 +107,7 @@ def measure(
         measures["mutual_information"] = lambda one: one.mutual_information
     for name, value in measures.items():
         values_N = np.array([value(one) if one is not None else 0.0 for one in combined])
-        numbers[f"{name}_auroc"] = _auroc(values_N, ~right_N, found_N, resamples)
+        numbers[f"{name}_auroc"] = auroc(values_N, ~right_N, found_N, resamples)
         if name == "entropy":
             certain_N = found_N & (values_N <= np.median(values_N[found_N]))
             numbers["accuracy_of_certain_half"] = round(float(right_N[certain_N].mean()), 4)
@@ -132,9 +119,7 @@ def measure_proxies(found: Sequence[dict[str, float]], truths: Sequence[str], gr
     has_N = np.array([bool(one) for one in found])
     smile_N = np.array([truth == "happiness" for truth in truths])
     resamples = Resamples(len(truths), groups_N, num_resamples=1000)
-    return {
-        name: _auroc(np.array([one.get(name, 0.0) for one in found]), smile_N, has_N, resamples) for name in PROXIES
-    }
+    return {name: auroc(np.array([one.get(name, 0.0) for one in found]), smile_N, has_N, resamples) for name in PROXIES}
 
 
 def _label(expressions: Mapping[str, float] | None) -> str:
@@ -143,25 +128,6 @@ def _label(expressions: Mapping[str, float] | None) -> str:
 
 def _of_two(one: Combined) -> str:
     return max(LABELS.values(), key=lambda label: one.votes[label])
-
-
-def _with_interval(right_N: np.ndarray, resamples: Resamples) -> dict[str, float]:
-    return _rounded(float(right_N.mean()), resamples.mean_interval(right_N.astype(float)))
-
-
-def _auroc(values_N: np.ndarray, is_N: np.ndarray, found_N: np.ndarray, resamples: Resamples) -> dict[str, float]:
-    """Area under the curve of `is_N` (errors, smiles) ranked by values, of the found faces."""
-
-    def area(weights_N: np.ndarray) -> float:
-        return float(roc_auc_score(is_N[found_N], values_N[found_N], sample_weight=weights_N[found_N]))
-
-    point = area(np.ones(len(values_N)))
-    values_R = resamples.per_resample(lambda weights: np.array([area(one) for one in weights]))
-    return _rounded(point, resamples.share_interval(values_R, point))
-
-
-def _rounded(value: float, interval: Interval) -> dict[str, float]:
-    return {"value": round(value, 4), "low": round(interval.low, 4), "high": round(interval.high, 4)}
 
 
 if __name__ == "__main__":

@@ -35,6 +35,10 @@ SPLIT_NAMES = {
     **dict.fromkeys(("test", "testing", "tst", "eval", "evaluation", "privatetest"), "test"),
 }
 
+FOLD = "fold"
+"""Key of `extra`: number of the fold in which a record is tested, for datasets with several pairs of splits."""
+FRAMES = "folder of frames"
+"""What the path of a clip names, if not an image or a video; see `Reader.find_image`."""
 _MAX_FAULTS = 20
 
 ContentT = TypeVar("ContentT")
@@ -319,30 +323,33 @@ class Reader(ABC):
         for typo in find_typos({name: count for names in self._spelt.values() for name, count in names.items()}):
             self.notes.add(f"the label {typo}; if so, map it with `label_names` (--set {typo.as_setting()})")
 
-    def require_image(self, image: str) -> str:
+    def require_image(self, image: str, what: str = "image") -> str:
         """As `find_image`; DataError if there is no such file."""
-        found = self.find_image(image)
+        found = self.find_image(image, what)
         if found is None:
-            raise DataError(f"the image {image} is missing below {self.image_root}")
+            raise DataError(f"the {what} {image} is missing below {self.image_root}")
         return found
 
-    def find_image(self, image: str) -> str | None:
-        """The image's path as the file system spells it, or None if there is no such file.
+    def find_image(self, image: str, what: str = "image") -> str | None:
+        """The path as the file system spells it, or None if there is no such file, or folder if `what` is `FRAMES`.
 
         Unicode has two forms of letters with accents, and a table may use another one than the file system.
         """
         image = str(PurePosixPath(image))  # `./a.jpg` and `a.jpg` are one image
-        # `os.path.isfile` does not raise for names that no file can have.
-        if os.path.isfile(self.image_root / image):  # noqa: PTH113
+        # They do not raise for names that no file can have.
+        is_there = os.path.isdir if what == FRAMES else os.path.isfile
+        if is_there(self.image_root / image):
             return image
+        if image.isascii() or Path(image).is_absolute():
+            return None
         folder = self.image_root
-        for part in PurePosixPath(image).parts if not image.isascii() and not Path(image).is_absolute() else ():
+        for part in PurePosixPath(image).parts:
             if folder not in self._spellings:
                 names = os.listdir(folder) if os.path.isdir(folder) else ()  # noqa: PTH112, PTH208
                 self._spellings[folder] = {unicodedata.normalize("NFC", name): name for name in names}
             folder /= self._spellings[folder].get(unicodedata.normalize("NFC", part), part)
         found = folder.relative_to(self.image_root).as_posix()
-        return found if found != image and os.path.isfile(folder) else None  # noqa: PTH113
+        return found if found != image and is_there(folder) else None
 
     def chosen_frames(self, frames: Collection[int], every: int) -> list[int]:
         """Every n-th of the annotated frames, in order; the account counts the others as skipped."""

@@ -24,7 +24,7 @@ from lavis_emovit.registered import dataset_files
 from lavis_emovit.settings import Settings, parse_settings, plain_values
 from lavis_emovit.sources.layouts import LayoutSettings
 from lavis_emovit.sources.split_lists import SplitList, split_by_lists
-from lavis_emovit.sources.splits import resplit
+from lavis_emovit.sources.splits import resplit, split_by_fold
 from lavis_emovit.sources.statistics import PublishedCounts
 
 if TYPE_CHECKING:
@@ -79,6 +79,8 @@ class DeclaredPreparation(LayoutSettings):
     # New splits also keep images together whose perceptual hashes differ in at most this many bits of 64, as
     # `emovit data split --near`; null: images are not compared.
     near_bits: int | None = Field(default=None, ge=0, le=16)
+    # Of a dataset with folds, which records have as `extra.fold`: the one that is tested; all others are for training.
+    test_fold: int | None = None
     # Split -> file that lists its images, for official splits; instead of new ones.
     split_lists: dict[str, SplitList] | None = None
     skip_bad: bool = False  # skip images that cannot be opened, instead of refusing them
@@ -97,6 +99,8 @@ class DeclaredPreparation(LayoutSettings):
             raise ValueError("`split_lists` names no file; remove it to keep the other splits")
         if self.stratify and self.split_seed is None:
             raise ValueError("`stratify` applies to new splits, so it needs `split_seed`")
+        if self.test_fold is not None and self.redraws_splits:
+            raise ValueError("`test_fold` gives the splits, so remove `split_seed` and `split_lists`")
         if self.near_bits is not None and self.fractions is None:
             raise ValueError("`near_bits` applies to new splits, so it needs `fractions`")
         return self
@@ -118,6 +122,8 @@ class DeclaredPreparation(LayoutSettings):
 
         `split_lists` are below `root`, the folder of the dataset, or else `image_root`.
         """
+        if self.test_fold is not None:
+            records = split_by_fold(records, self.test_fold)
         if self.split_lists is not None:
             lists = {split: file.below(root or image_root) for split, file in self.split_lists.items()}
             return split_by_lists(records, lists, skip_missing=self.skip_bad)

@@ -3,6 +3,8 @@
 A list is text with one image a line (a tab, a comma or a trailing label ends the name; `#` begins a comment), or JSON:
 a list of names. A name is the path of an image, or its last parts (`anger/12.jpg` for `images/anger/12.jpg`).
 
+A list of clips whose frames are image files names their folders.
+
 A benchmark of several datasets has one table of all samples instead: a CSV file, with a column of names and others that
 choose the rows. Its names may begin with folders that the dataset does not have.
 """
@@ -99,7 +101,8 @@ def split_by_lists(
     def chosen() -> Iterable[EmotionRecord]:
         num_left_out = 0
         for record in records:
-            entry = next((name for name in _names(record.image) if name in split_of), entry_of.get(record.image))
+            place = _place(record)
+            entry = next((name for name in _names(place) if name in split_of), entry_of.get(place))
             if entry is None:
                 num_left_out += 1
                 continue
@@ -192,6 +195,12 @@ def _column(table: csv.DictReader[str], column: str, where: Mapping[str, str]) -
     for row in table:
         if all((row[name] or "").strip() == value for name, value in where.items()):
             yield row[column] or ""
+
+
+def _place(record: EmotionRecord) -> str:
+    """The path of the image or video, or the folder of the frames."""
+    has_frames = record.clip is not None and record.clip.frames is not None
+    return record.image.rpartition("/")[0] if has_frames else record.image
 
 
 def _names(image: str) -> list[str]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import random
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import isclose
 
 from lavis_emovit.errors import DataError
 from lavis_emovit.records import EmotionRecord, RecordStore
+from lavis_emovit.sources.base import FOLD
 from lavis_emovit.sources.statistics import labels_of
 
 
@@ -81,6 +82,26 @@ def hold_out_by_group(
     return RecordStore(
         record.model_copy(update={"split": target}) if record.id in moved else record for record in records
     )
+
+
+def split_by_fold(records: Iterable[EmotionRecord], test_fold: int) -> Sequence[EmotionRecord]:
+    """The records of one fold as `test`, those of the other folds as `train`.
+
+    DataError for a record without a fold, and for a fold that no record is in.
+    """
+    found: set[str | int | float | bool] = set()
+
+    def split() -> Iterator[EmotionRecord]:
+        for record in records:
+            if FOLD not in record.extra:
+                raise DataError(f"record '{record.id}' has no '{FOLD}' in `extra`, so `test_fold` cannot split it")
+            found.add(record.extra[FOLD])
+            yield record.model_copy(update={"split": "test" if record.extra[FOLD] == test_fold else "train"})
+
+    divided = RecordStore(split())
+    if test_fold not in found:
+        raise DataError(f"no record is in fold {test_fold}; `test_fold` may be {', '.join(sorted(map(str, found)))}")
+    return divided
 
 
 def resplit(

@@ -205,9 +205,15 @@ def _json_rows(
     try:
         if kind == "json":
             items = parse_json(path.read_text(encoding=settings.encoding), str(path), unique_keys=True)
-            if not isinstance(items, list):
-                raise DataError(f"{path}: expected a list of objects, got {type(items).__name__}")
-            places: Iterator[tuple[str, Any]] = ((f"item {number}", item) for number, item in enumerate(items))
+            places: Iterator[tuple[str, Any]]
+            if settings.key is not None and isinstance(items, dict):
+                places = ((f"entry '{key}'", _with_key(item, settings.key, key)) for key, item in items.items())
+            elif isinstance(items, list) and settings.key is None:
+                places = ((f"item {number}", item) for number, item in enumerate(items))
+            else:
+                hint = " For an object of rows, set `key` to a name for its keys." if isinstance(items, dict) else ""
+                expected = "a list of objects" if settings.key is None else "an object of rows, because `key` is set"
+                raise DataError(f"{path}: expected {expected}, got {type(items).__name__}.{hint}")
         else:
             places = _json_lines(path, settings.encoding)
         for place, item in places:
@@ -224,6 +230,13 @@ def _json_rows(
             yield place, item
     except UnicodeError as error:
         raise _not_text(path, settings.encoding, error) from None
+
+
+def _with_key(item: Any, name: str, key: str) -> Any:
+    """A row of a JSON object of rows, with its key as another cell."""
+    if isinstance(item, dict) and name in item:
+        return Fault(f"has a key '{name}' of its own; give `key` another name")
+    return {name: key, **item} if isinstance(item, dict) else item
 
 
 def _inner(item: Row, path: str) -> Any:

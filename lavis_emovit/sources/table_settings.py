@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from lavis_emovit.emotion.labels import get_label_set
 from lavis_emovit.settings import Settings
 from lavis_emovit.sources.base import LabelSettings
+from lavis_emovit.sources.clip_files import ClipFiles
 
 WHITESPACE = "whitespace"
 
@@ -34,6 +35,8 @@ class TableColumns(Settings):
     group: str | None = None
     utterance: str | None = None
     score: str | None = None
+    start: str | None = None  # start, end: of a clip in its video, in seconds or as 0:01:02.5
+    end: str | None = None
     box: tuple[str, ...] = ()
     action_units: dict[int, str] = Field(default_factory=dict)
     extra: tuple[str, ...] = ()
@@ -50,7 +53,8 @@ class TableColumns(Settings):
         """All columns that the table must have."""
         fields = (
             self.image, self.id, self.emotion, self.labels, self.split, self.caption, self.valence, self.arousal,
-            self.dominance, self.group, self.utterance, self.score, *self.box, *self.action_units.values(),
+            self.dominance, self.group, self.utterance, self.score, self.start, self.end, *self.box,
+            *self.action_units.values(),
         )  # fmt: skip
         return [name for name in (*fields, *self.extra) if name is not None]
 
@@ -65,9 +69,17 @@ class TableFile(Settings):
     path: str = Field(min_length=1)  # the file, below the root of the dataset
     split: str | None = None
     images: str | None = None  # folder of its images, below the root
+    fold: int | None = None  # number of the fold that its images are tested in, kept in `extra`
+    header: tuple[str, ...] | None = None  # as that of the table, for a file with other columns
     where: dict[str, str] = Field(default_factory=dict)  # column -> value; rows with another value are ignored
 
     _values_are_text = field_validator("where", mode="before")(_as_text)
+
+    @model_serializer(mode="wrap")
+    def _without_new_keys(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Shards of earlier versions, which had none of these, stay valid."""
+        new = ("fold", "header")
+        return {key: value for key, value in dump(self).items() if key not in new or value is not None}
 
 
 class VoteSettings(Settings):
@@ -95,6 +107,8 @@ class TableSettings(LabelSettings):
     # Quote character of cells that contain the delimiter; null: no cell is quoted.
     quote: str | None = Field(default='"', min_length=1, max_length=1)
     encoding: str = "utf-8-sig"
+    # Column for the keys of a JSON object whose values are the rows; null: the file is a list.
+    key: str | None = Field(default=None, min_length=1)
     header: tuple[str, ...] | None = None  # names of the columns, for a file without a header row
     skip_rows: int = Field(default=0, ge=0)  # rows to skip at the top
     columns: TableColumns = TableColumns()
@@ -104,17 +118,20 @@ class TableSettings(LabelSettings):
     # Path of the image as a pattern over columns, `{style}/{painting}.jpg`; `{name:stem}` drops the suffix, and
     # `{frame:06}` pads a number with zeros. Null: the column `columns.image` has the path.
     image: str | None = None
+    clips: ClipFiles | None = None  # the paths are those of clips, as here; null: of images
     # Column with the grey values of a square image, separated by spaces; the images are written to files.
     pixels: str | None = None
     # Where the files may be that a Parquet file names in place of images, besides the folder of the table.
     image_folder: str | None = Field(default=None, min_length=1)
-    # label_pattern, split_pattern: regular expression on the image's path; its first group is the label, the split.
+    # label_pattern, split_pattern, group_pattern: regular expression on the image's path; its first group is the label,
+    # the split, the group.
     label_pattern: str | None = None
     split_pattern: str | None = None
+    group_pattern: str | None = None
     votes: VoteSettings | None = None  # columns that count votes; the label is the one with the most
     # `drop` skips an image whose first two labels have equally many votes, `soft` keeps it with its shares and without
-    # a label.
-    ties: Literal["drop", "soft"] = "drop"
+    # a label, `first` takes the first of these labels in alphabetical order.
+    ties: Literal["drop", "soft", "first"] = "drop"
     gather: bool = False  # combine the rows of an image into one record: one vote and one utterance per row
     # Valence, arousal, dominance -> (lowest, highest) of the published scale, which is mapped to [-1, 1].
     scales: dict[Literal["valence", "arousal", "dominance"], tuple[float, float]] = Field(default_factory=dict)
@@ -143,7 +160,7 @@ class TableSettings(LabelSettings):
             raise ValueError("is not an encoding that Python knows; try utf-8-sig, cp1252 or latin-1") from None
         return value
 
-    @field_validator("label_pattern", "split_pattern")
+    @field_validator("label_pattern", "split_pattern", "group_pattern")
     @classmethod
     def _pattern_has_a_group(cls, value: str | None) -> str | None:
         if value is not None:
@@ -171,6 +188,10 @@ class TableSettings(LabelSettings):
                 get_label_set(self.label_set).canonical(label)
         if self.pixels is not None and self.image is not None:
             raise ValueError("`pixels` and `image` exclude each other: an image is either in the table or in a file")
+        if self.clips is not None and (self.pixels is not None or self.gather):
+            raise ValueError("`pixels` and `gather` are for images, not for `clips`")
+        if (self.columns.start or self.columns.end) and (self.clips is None or self.clips.stored_as != "videos"):
+            raise ValueError("`columns.start` and `end` are times in a video; set `clips.stored_as` to videos")
         return self
 
     def tables(self) -> tuple[TableFile, ...]:

@@ -88,7 +88,7 @@ def test_folders_that_cannot_be_read(root):
         _folder(root, pattern="{split}/{label}/{name}")
     with pytest.raises(DataError, match="gone: no such folder"):
         _folder(root / "gone")
-    with pytest.raises(DataError, match="no images at all"):
+    with pytest.raises(DataError, match="there are none at all"):
         _folder(root / "fear")
     with pytest.raises(DataError, match=r"only 1 class .sad."):
         _folder(root, pattern="{label}/{name}", label_names={"happy": None})

@@ -104,6 +104,7 @@ def write(root, files):
 CSV = "image,mood,v,box,votes,note\na.jpg,happiness,0.5,0 1 2 3,3,x\né.jpg,sadness,-1,1 2 3 4,1,\n"
 LINES = '{"image": "a.jpg", "mood": "happiness", "v": 0.5, "box": [0, 1, 2, 3], "votes": 3}\n'
 COLUMNS = {"emotion": "mood", "valence": "v", "box": ["box"]}
+VIDEOS = {"stored_as": "videos"}
 
 
 @pytest.mark.parametrize("repeated", ["refuse", "leave_out"])
@@ -116,6 +117,19 @@ def test_a_table(folder, name, content, repeated, changes):
     write(root, {name: edited(content.encode(), changes)})
     more = {"missing": "leave_out", "gather": repeated == "refuse"}
     check(root, "table", file=name, columns=COLUMNS, label_set="ekman6", repeated=repeated, **more)
+    columns = {**COLUMNS, "start": "v", "end": "votes"}
+    check(root, "table", file=name, columns=columns, label_set="ekman6", repeated=repeated, clips=VIDEOS)
+
+
+@given(rows=st.dictionaries(st.text(max_size=3), st.fixed_dictionaries({"image": values, "v": values}), max_size=3))
+@example({"a": {"image": "frames", "v": 1}})
+@short
+def test_a_table_of_clips_in_a_json_object(folder, rows):
+    root = folder()
+    write(root, {"t.json": json.dumps(rows), "frames/a1.jpg": "x", "frames/a02.jpg": "x"})
+    more = {"file": "t.json", "key": "name", "columns": {"id": "name", "valence": "v"}, "missing": "leave_out"}
+    check(root, "table", clips={"stored_as": "frames", "rate_fps": 25}, **more)
+    check(root, "table", clips=VIDEOS, **more)
 
 
 @given(rows=st.lists(st.fixed_dictionaries({"image": values, "mood": values, "v": values, "box": values}), max_size=4))
@@ -163,7 +177,9 @@ def test_a_huggingface_object(folder, moods, numbers):
 names = st.text("aé²{}*_.:\\ ", min_size=1, max_size=6)
 
 
-@given(paths=st.lists(st.tuples(names, names, st.sampled_from([".jpg", ".PNG", ".heic", ".txt", ""])), max_size=6))
+@given(
+    paths=st.lists(st.tuples(names, names, st.sampled_from([".jpg", ".PNG", ".heic", ".txt", ".mp4", ""])), max_size=6)
+)
 @example([(":", ":", ".jpg"), (" ", ":", ".jpg")])
 @short
 def test_a_folder(folder, paths):
@@ -172,7 +188,8 @@ def test_a_folder(folder, paths):
     for label, name, suffix in paths:
         if not {label, name + suffix} & {".", ".."} and not (root / label).is_file():
             write(root, {f"{label}/{name}{suffix}": "x"})
-    for node in ({}, {"label_set": "ekman6"}, {"pattern": "{split}/{name}"}, {"id_from": "name"}):
+    for node in ({}, {"label_set": "ekman6"}, {"pattern": "{split}/{name}"}, {"id_from": "name"}, {"clips": VIDEOS},
+                 {"clips": {"stored_as": "frames", "rate_fps": 25}, "pattern": "{name*}"}):  # fmt: skip
         check(root, "folder", **node)
 
 
@@ -295,7 +312,7 @@ def test_aff_wild2(folder, first, second, every):
     write(root, {f"cropped_aligned/v/{number:05d}.jpg": "x" for number in (1, 2, 3)})
     write(root, {"annotations/VA/Train_Set/v.txt": edited(b"valence,arousal\n0.5,-0.5\n-5,-5\n1,1\n", first)})
     write(root, {"annotations/EX/Validation_Set/v.txt": edited(b"Neutral,Anger\n0\n-1\n1\n", second)})
-    check(root, "aff_wild2", every=every)
+    check(root, "aff_wild2", every=every, clip=None if every == 1 else {"neighbours": every})
 
 
 @given(number=values, tail=st.integers(0, 8))

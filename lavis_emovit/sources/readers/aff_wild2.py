@@ -24,7 +24,15 @@ from lavis_emovit.files import find_files
 from lavis_emovit.records import EmotionRecord
 from lavis_emovit.settings import Settings
 from lavis_emovit.sources.base import SPLIT_NAMES, Reader
+from lavis_emovit.sources.clip_files import frame_fields
 from lavis_emovit.sources.frames import frames_in, number_rows
+
+
+class NeighbourSettings(Settings):
+    """The annotated frame, `neighbours` frames before it and as many after it; `rate_fps` of the videos."""
+
+    neighbours: int = Field(ge=1, le=1000)
+    rate_fps: float = Field(default=30.0, gt=0.0)
 
 
 class AffWild2Settings(Settings):
@@ -34,10 +42,11 @@ class AffWild2Settings(Settings):
     frames: str = "cropped_aligned"  # folder with a folder of frames for each video
     # Use only every n-th annotated frame; neighbouring frames are nearly the same image.
     every: int = Field(default=1, ge=1)
+    clip: NeighbourSettings | None = None  # a record is a clip around its frame; null: an image
 
 
 class AffWild2Reader(Reader, layout="aff_wild2"):
-    """One record per frame with a face and at least one annotation; the video is the group.
+    """One record per frame with a face and at least one annotation, as an image or a clip; the video is the group.
 
     A video that is in the training set of one task and in the validation set of another counts as validation, so that
     no video is in two splits.
@@ -101,8 +110,7 @@ class AffWild2Reader(Reader, layout="aff_wild2"):
             if 0 in images:
                 raise DataError(f"{images[0]}: Aff-Wild2 counts frames from 1; rename the images of {video}")
             for frame in self.chosen_frames(annotated, self.settings.every):
-                image = images.get(frame)
-                if image is None:
+                if frame not in images:
                     self.notes.skip("annotated frames without an image of the face", expected=True)
                     continue
                 units = annotated[frame].get("action_units")
@@ -110,12 +118,20 @@ class AffWild2Reader(Reader, layout="aff_wild2"):
                     yield self.record(
                         f"{video}, frame {frame}",
                         id=f"{video}/{frame:05d}",
-                        image=self.relative(image),
+                        **self._image_or_clip(images, frame),
                         split=split,
                         group=group,
                         extra={"frame": frame, **({"occurrence_only": ",".join(map(str, units))} if units else {})},
                         **annotated[frame],
                     )
+
+    def _image_or_clip(self, images: dict[int, Path], frame: int) -> dict[str, Any]:
+        clip = self.settings.clip
+        if clip is None:
+            return {"image": self.relative(images[frame])}
+        window = range(frame - clip.neighbours, frame + clip.neighbours + 1)
+        frames = [(number, self.relative(images[number])) for number in window if number in images]
+        return frame_fields(frames, clip.rate_fps, frame)
 
 
 def _split_of(path: Path) -> str | None:

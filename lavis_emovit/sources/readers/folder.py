@@ -11,10 +11,11 @@ from pydantic import Field, field_validator
 
 from lavis_emovit.emotion.labels import CUSTOM_PREFIX, LabelSet, get_label_set, joined_labels
 from lavis_emovit.errors import DataError
-from lavis_emovit.files import images_below
+from lavis_emovit.files import files_below, images_below
 from lavis_emovit.images import readable_suffixes
 from lavis_emovit.records import EmotionRecord
-from lavis_emovit.sources.base import SPLIT_NAMES, LabelSettings, Reader
+from lavis_emovit.sources.base import FRAMES, SPLIT_NAMES, LabelSettings, Reader
+from lavis_emovit.sources.clip_files import SUFFIXES, ClipFiles
 
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)(\*?)\}")
 
@@ -26,6 +27,7 @@ class FolderSettings(LabelSettings):
     # `{name}`; any other name becomes an `extra` of the record. `{name*}` may span folders.
     pattern: str = "{label}/{name*}"
     id_from: str = Field(default="path", pattern="^(path|name)$")  # `path`, or the file's `name` if that is unique
+    clips: ClipFiles | None = None  # the paths are those of clips, as here; null: of images
 
     @field_validator("pattern")
     @classmethod
@@ -36,7 +38,7 @@ class FolderSettings(LabelSettings):
         return value
 
     def regex(self) -> re.Pattern[str]:
-        """The pattern as a regular expression on a path without its suffix."""
+        """The pattern as a regular expression on a path without the suffix of a file."""
         parts, last = [], 0
         for match in _PLACEHOLDER.finditer(self.pattern):
             parts.append(re.escape(self.pattern[last : match.start()]))
@@ -50,7 +52,7 @@ class FolderSettings(LabelSettings):
 
 
 class FolderReader(Reader, layout="folder"):
-    """One record per image whose path fits the pattern, in the order of the paths."""
+    """One record per image or clip whose path fits the pattern, in the order of the paths."""
 
     settings_class = FolderSettings
     remedy = "Rename or remove these folders, or name their label in `label_names` (null skips them)."
@@ -62,37 +64,53 @@ class FolderReader(Reader, layout="folder"):
         return self.root / self.settings.start()
 
     def listed(self) -> Iterator[Path]:
-        return images_below(self._start)
+        is_video = self.settings.clips is not None and self.settings.clips.stored_as == "videos"
+        return files_below(self._start, SUFFIXES) if is_video else images_below(self._start)
 
-    def is_present(self) -> bool:
-        return self._start.is_dir() and any(self._start.iterdir())
-
-    def check(self) -> None:
-        start, pattern = self._start, self.settings.pattern
-        if not start.is_dir():
-            raise DataError(f"{start}: no such folder. Images are expected at {pattern}.<suffix> below {self.root}.")
-        self._regex = self.settings.regex()
-        self._fitting: list[str] = []
-        named: set[str] = set()  # labels in the paths
-        strays = []
-        readable = readable_suffixes()
-        for path in images_below(start):
+    def _paths(self) -> Iterator[tuple[str, str]]:
+        """The path of each image or clip, and the part of it that the pattern is for."""
+        if self.settings.clips is not None and self.settings.clips.stored_as == "frames":
+            for folder in dict.fromkeys(path.parent for path in self.listed()):
+                self.notes.num_rows += 1
+                yield self.relative(folder), self.relative(folder)
+            return
+        readable = readable_suffixes() | SUFFIXES
+        for path in self.listed():
             self.notes.num_rows += 1
             if (suffix := path.suffix.lower()) not in readable:
                 self.notes.skip(f"images of type {suffix}, which Pillow cannot read here (docs/datasets.md)")
                 continue
             image = self.relative(path)
-            match = self._regex.fullmatch(image[: -len(path.suffix)])
+            yield image, image[: -len(path.suffix)]
+
+    def is_present(self) -> bool:
+        return self._start.is_dir() and any(self._start.iterdir())
+
+    def check(self) -> None:
+        start, clips = self._start, self.settings.clips
+        what = clips.what if clips is not None else "image"
+        pattern = self.settings.pattern + ("" if what == FRAMES else ".<suffix>")
+        if not start.is_dir():
+            raise DataError(f"{start}: no such folder. Each {what} is expected at {pattern} below {self.root}.")
+        self._regex = self.settings.regex()
+        self._fitting: list[tuple[str, dict[str, str]]] = []  # path, and its parts
+        named: set[str] = set()  # labels in the paths
+        strays = []
+        for path, stem in self._paths():
+            match = self._regex.fullmatch(stem)
             if match is None:
-                strays.append(image)
+                strays.append(path)
             else:
-                self._fitting.append(image)
+                self._fitting.append((path, match.groupdict()))
                 named |= {match.groupdict().get("label", "")}
         if not self._fitting:
-            example = f"; an existing image is {strays[0]}" if strays else ", and there are no images at all"
-            raise DataError(f"{start}: no image fits {pattern}.<suffix>{example}")
+            example = f"; an existing {what} is {strays[0]}" if strays else ", and there are none at all"
+            raise DataError(f"{start}: no {what} fits {pattern}{example}")
         if strays:
-            self.notes.skip(f"images that don't fit {pattern}, for example {strays[0]}", count=len(strays))
+            plural = what.replace("folder", "folders") if what == FRAMES else f"{what}s"
+            self.notes.skip(
+                f"{plural} that don't fit {self.settings.pattern}, for example {strays[0]}", count=len(strays)
+            )
         self._labels = self._label_set(named) if "label" in self._regex.groupindex else None
 
     def _label_set(self, found: set[str]) -> LabelSet:
@@ -118,13 +136,13 @@ class FolderReader(Reader, layout="folder"):
     def records(self) -> Iterator[EmotionRecord]:
         unknown: set[str] = set()
         seen: dict[str, str] = {}
-        for image in self._fitting:
-            match = self._regex.fullmatch(image[: -len(PurePosixPath(image).suffix)])
-            parts = match.groupdict() if match is not None else {}
+        clips = self.settings.clips
+        for path, found in self._fitting:
+            parts: dict[str, Any] = dict(found)
             split = parts.pop("split", None) or self.settings.default_split
-            values: dict[str, Any] = {"image": image, "split": self.settings.split_names.get(split, split)}
+            values: dict[str, Any] = {"split": self.settings.split_names.get(split, split)}
             named = parts.pop("label", None)
-            with self.collect_faults(image):
+            with self.collect_faults(path):
                 if named is not None and self._labels is not None:
                     if named in unknown:
                         continue
@@ -138,7 +156,8 @@ class FolderReader(Reader, layout="folder"):
                         continue
                     values |= label
                 parts.pop("name", None)
-                record_id = self._unique_id(image, seen)
+                record_id = self._unique_id(path, seen)
+                values |= {"image": path} if clips is None else clips.fields(self.root, path)
                 yield self.record("record", id=record_id, **values, group=parts.pop("group", None), extra=parts)
         if self._labels is not None and self.labels_found:
             for missing in self._labels.labels:
@@ -146,8 +165,9 @@ class FolderReader(Reader, layout="folder"):
                     self.notes.add(f"no image of '{missing}': its folder is empty or missing")
 
     def _unique_id(self, image: str, seen: dict[str, str]) -> str:
-        by_name = self.settings.id_from == "name"
-        path = PurePosixPath(image).with_suffix("")
+        by_name, clips = self.settings.id_from == "name", self.settings.clips
+        path = PurePosixPath(image)
+        path = path if clips is not None and clips.stored_as == "frames" else path.with_suffix("")
         record_id = path.name if by_name else str(path)
         first = seen.setdefault(record_id, image)
         if first != image:

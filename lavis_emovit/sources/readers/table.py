@@ -14,7 +14,8 @@ from typing import Any, ClassVar, Literal
 from lavis_emovit.emotion.labels import LabelSet, get_label_set
 from lavis_emovit.errors import DataError
 from lavis_emovit.records import EmotionRecord
-from lavis_emovit.sources.base import Reader, group_name, parse_number
+from lavis_emovit.sources.base import FOLD, Reader, group_name, parse_number
+from lavis_emovit.sources.clip_files import part_of_video
 from lavis_emovit.sources.table_files import Row, has_embedded_images, read_rows
 from lavis_emovit.sources.table_settings import TableFile, TableSettings, fill
 
@@ -77,7 +78,10 @@ class TableReader(Reader, layout="table"):
         tables = self.settings.tables()
         for table in tables:
             named = [*self.settings.named(), *table.where]
-            for line, row in read_rows(self.root / table.path, self.settings, named, self.notes):
+            settings = self.settings
+            if table.header is not None:
+                settings = settings.model_copy(update={"header": table.header})
+            for line, row in read_rows(self.root / table.path, settings, named, self.notes):
                 # The head of the message names a single table.
                 yield line if len(tables) == 1 else f"{table.path}, {line}", row, table
 
@@ -144,7 +148,7 @@ class TableReader(Reader, layout="table"):
         """The record of a row; None if the row repeats an earlier one, or contradicts it and may be left out."""
         path = PurePosixPath(values["image"])
         # The id has the image's folders only if names repeat.
-        name = values.pop("id", None) or (path.stem if self.settings.id_from == "name" else str(path.with_suffix("")))
+        name = values.pop("id", None) or self._name_of(path)
         record = self.record("record", **{"split": self.settings.default_split, **values, "id": name})
         # An image inside a table has no name to compare it by.
         content = hash(place if self._extracts else record.to_json())
@@ -162,6 +166,11 @@ class TableReader(Reader, layout="table"):
                 "paths (`--set id_from=path`), or leave out all such rows (`--set repeated=leave_out`)"
             )
         return None
+
+    def _name_of(self, path: PurePosixPath) -> str:
+        is_folder = self.settings.clips is not None and self.settings.clips.stored_as == "frames"
+        whole = path if is_folder else path.with_suffix("")
+        return whole.name if self.settings.id_from == "name" else str(whole)
 
     def _values(self, row: Row, cells: dict[str, str], table: TableFile) -> dict[str, Any] | None:
         """The non-empty cells of a row as fields of a record; None for a row to skip."""
@@ -183,11 +192,13 @@ class TableReader(Reader, layout="table"):
         image = self._image(row, cells, table, values)
         if image is None:
             return None
-        values["image"] = image
+        values |= self._clip(image, cells, values) if settings.clips is not None else {"image": image}
         if table.split is not None:
             values["split"] = table.split
         elif settings.split_pattern is not None:
             values["split"] = _found(settings.split_pattern, image, "split")
+        if settings.group_pattern is not None:
+            values["group"] = _found(settings.group_pattern, image, "group")
         if "split" in values:
             values["split"] = settings.split_names.get(values["split"], values["split"])
         if not self._label(values, cells, image):
@@ -208,6 +219,8 @@ class TableReader(Reader, layout="table"):
             units = {n: _number(cells[c], c) for n, c in columns.action_units.items() if cells[c]}
             values["action_units"] = units or None
         values["extra"] = {name: cells[name] for name in columns.extra if cells[name]}
+        if table.fold is not None:
+            values["extra"][FOLD] = table.fold
         if "score" in values and not settings.gather:
             values["extra"]["score"] = values.pop("score")
         if "utterance" in values and not settings.gather:
@@ -233,11 +246,12 @@ class TableReader(Reader, layout="table"):
                 return None
             raise DataError(f"column '{column}' is empty")
         image = str(PurePosixPath(table.images or "", image.replace("\\", "/")))
+        what = settings.clips.what if settings.clips is not None else "image"
         if settings.missing == "refuse":
-            return self.require_image(image)
-        found = self.find_image(image)
+            return self.require_image(image, what)
+        found = self.find_image(image, what)
         if found is None:
-            self.notes.skip("the image is missing", example=image)
+            self.notes.skip(f"the {what} is missing", example=image)
         return found
 
     def _image_folders(self, table: TableFile) -> tuple[Path, ...]:
@@ -245,6 +259,16 @@ class TableReader(Reader, layout="table"):
         folder = self.settings.image_folder
         folders = ((self.root / table.path).parent, self.root / (table.images or ""))
         return folders if folder is None else (*folders, self.root / folder)
+
+    def _clip(self, path: str, cells: dict[str, str], values: dict[str, Any]) -> dict[str, Any]:
+        """`image`, `clip` and `id` of a clip."""
+        clips, columns = self.settings.clips, self.settings.columns
+        assert clips is not None
+        found = clips.fields(self.image_root, path)
+        found["clip"] |= (part := part_of_video(cells, columns.start, columns.end))
+        # Several parts of a video have one path.
+        times = "".join(f"_{time_s:g}" for time_s in part.values())
+        return {**found, "id": values.get("id") or f"{self._name_of(PurePosixPath(path))}{times}"}
 
     def _label(self, values: dict[str, Any], cells: dict[str, str], image: str) -> bool:
         """Add the label from a column, a path or votes; False for a row to skip."""
@@ -297,8 +321,8 @@ class TableReader(Reader, layout="table"):
         }
         most = max(counts.values())
         winners = [label for label, count in counts.items() if count == most and most > 0]
-        if len(winners) == 1:
-            fields["emotion"] = winners[0]
+        if len(winners) == 1 or (winners and self.settings.ties == "first"):
+            fields["emotion"] = min(winners)
         elif self.settings.label_pattern is None and self.settings.ties == "drop":
             self.notes.skip("the most votes are tied", expected=True)
             return None

@@ -44,9 +44,36 @@ COMPOUND11 = label_set(
     ("happily disgusted",),
 )  # fmt: skip
 
+# The seven compound expressions of C-EXPR-DB with "other" (Kollias, CVPR 2023, "Multi-label compound expression
+# recognition").
+C_EXPR8 = label_set(
+    "c_expr8",
+    ("happily surprised",),
+    (
+        "angrily surprised", "disgustedly surprised", "fearfully surprised", "sadly angry", "sadly fearful",
+        "sadly surprised",
+    ),
+    ("other",),
+)  # fmt: skip
+
+# MAFW (Liu et al., ACM MM 2022), alone or several at once.
+MAFW11 = label_set(
+    "mafw11",
+    _GOOD,
+    (*_BAD, "anxiety", "contempt", "disappointment", "helplessness"),
+    ("neutral", "surprise"),
+    {
+        **_CONTEMPT_ALIASES,
+        **_NEUTRAL_ALIASES,
+        "anxious": "anxiety",
+        "disappointed": "disappointment",
+        "helpless": "helplessness",
+    },
+)
+
 # The two expressions of each person in the Face Research Lab London Set.
 NEUTRAL_HAPPY2 = label_set(
     "neutral_happy2", ("happy",), (), ("neutral",), {"smiling": "happy", "happiness": "happy", "neutrality": "neutral"}
 )
 
-FACE_SETS = (EKMAN6, EKMAN7, EXPRESSIONS7, EXPRESSIONS8, AFF_WILD8, COMPOUND11, NEUTRAL_HAPPY2)
+FACE_SETS = (EKMAN6, EKMAN7, EXPRESSIONS7, EXPRESSIONS8, AFF_WILD8, COMPOUND11, C_EXPR8, MAFW11, NEUTRAL_HAPPY2)

@@ -56,6 +56,28 @@ WEBEMO7 = label_set(
     {alias: label for alias, label in _JOY_ALIASES.items() if label != "disgust"},
 )
 
+# Emotion6's six with neutral: MELD (Poria et al., ACL 2019).
+EMOTION7 = label_set("emotion7", ("joy",), _BAD, ("neutral", "surprise"), {**_JOY_ALIASES, "neutrality": "neutral"})
+
+# Plutchik, "A general psychoevolutionary theory of emotion" (1980): VideoEmotion-8 (Jiang et al., AAAI 2014).
+PLUTCHIK8 = label_set("plutchik8", ("joy", "trust"), _BAD, ("anticipation", "surprise"), _JOY_ALIASES)
+
+# Cowen and Keltner, PNAS 114 (2017): emotions that videos evoke, in VCE (Mazeika et al., NeurIPS 2022). The polarities
+# are ours.
+COWEN27 = label_set(
+    "cowen27",
+    (
+        "admiration", "adoration", "aesthetic appreciation", "amusement", "awe", "calmness", "entrancement",
+        "excitement", "interest", "joy", "relief", "romance", "satisfaction", "sexual desire",
+    ),
+    (
+        "anger", "anxiety", "awkwardness", "boredom", "confusion", "disgust", "empathic pain", "fear", "horror",
+        "sadness",
+    ),
+    ("craving", "nostalgia", "surprise"),
+    {"awe (or wonder)": "awe", "wonder": "awe"},
+)  # fmt: skip
+
 # The coarsest level of WEBEmo, and any other set of polarities.
 POLARITY2 = label_set("polarity2", ("positive",), ("negative",))
 
@@ -93,4 +115,6 @@ COARSER: dict[tuple[str, str], Mapping[str, str | None]] = {
     ("webemo25", "parrott6"): {fine: None if fine == "confusion" else six for fine, six in _WEBEMO_25_TO_7.items()},
 }
 
-SCENE_SETS = (MIKELS8, ARTEMIS9, EMOTION6, PARROTT6, WEBEMO25, WEBEMO7, POLARITY2, EMOTIC26)
+SCENE_SETS = (
+    MIKELS8, ARTEMIS9, EMOTION6, EMOTION7, PARROTT6, PLUTCHIK8, WEBEMO25, WEBEMO7, POLARITY2, EMOTIC26, COWEN27,
+)  # fmt: skip

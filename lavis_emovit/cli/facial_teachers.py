@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from typer import Argument, Option
 
+from lavis_emovit.cli.options import EngineOption, RayAddressOption, RayWorkersOption, open_engine
 from lavis_emovit.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from lavis_emovit.records import EmotionRecord
     from lavis_emovit.teachers.annotation import Counts
     from lavis_emovit.teachers.catalogue import Teacher
+    from lavis_emovit.teachers.crops import Square
 
 ANSWERS, RECORDS, CROPS = "answers.jsonl", "records.jsonl", "crops.jsonl"
 
@@ -59,6 +61,9 @@ def annotate(
     max_entropy: Annotated[
         float, Option(min=0.0, max=1.0, help="Highest entropy of an expression that goes into the records.")
     ] = 1.0,
+    engine: EngineOption = "process",
+    ray_address: RayAddressOption = None,
+    workers: RayWorkersOption = None,
 ) -> None:
     """Let teachers name the expressions of faces; their disagreement is the uncertainty."""
     from lavis_emovit.records import write_records, write_summary
@@ -71,9 +76,9 @@ def annotate(
     refuse_detectors(chosen)
     settings = FaceSettings(faces=faces, min_face_px=min_face_px, margin=shown_margin)
     counts = Counts()
-    with AnswerFile(out / ANSWERS) as answers:
+    with AnswerFile(out / ANSWERS) as answers, open_engine(engine, ray_address, workers) as opened:
         records, root = _open(source, images, out)
-        asked = ask_teachers(records, root, chosen, answers, settings, counts)
+        asked = ask_teachers(records, root, chosen, answers, settings, counts, opened)
         new = (
             with_expression(record, chosen, found, settings, counts, max_entropy=max_entropy) for record, found in asked
         )
@@ -98,6 +103,9 @@ def detect(
     margin: Annotated[
         float, Option(min=0.0, max=10.0, help="Around the box in a crop, as a share of its side.")
     ] = 0.25,
+    engine: EngineOption = "process",
+    ray_address: RayAddressOption = None,
+    workers: RayWorkersOption = None,
 ) -> None:
     """Write a record for each face of images, with its box, and crops of the faces."""
     from lavis_emovit.records import write_records, write_summary
@@ -105,26 +113,25 @@ def detect(
     from lavis_emovit.teachers.answers import AnswerFile
     from lavis_emovit.teachers.catalogue import find_teachers
     from lavis_emovit.teachers.choosing import FaceSettings
-    from lavis_emovit.teachers.detection import check_ids, face_records, write_crop
+    from lavis_emovit.teachers.crops import square_of
+    from lavis_emovit.teachers.detection import check_ids, face_records, write_crops
 
     if crops and source.is_dir() and out.resolve().is_relative_to(source.resolve()):
         raise DataError(f"--out {out}: is in {source}, so the next run would look at the crops; use another --out")
     chosen = find_teachers([teacher])
     settings = FaceSettings(min_face_px=min_face_px, margin=shown_margin)
     counts = Counts()
-    found: list[EmotionRecord] = []
-    cut: list[EmotionRecord] = []
-    with AnswerFile(out / ANSWERS) as answers:
+    found: list[tuple[EmotionRecord, Square]] = []
+    with AnswerFile(out / ANSWERS) as answers, open_engine(engine, ray_address, workers) as opened:
         records, root = _open(source, images, out)
         check_ids(records)
-        for record, (answer,) in ask_teachers(records, root, chosen, answers, settings, counts):
+        for record, (answer,) in ask_teachers(records, root, chosen, answers, settings, counts, opened):
             for of_face, face in face_records(record, chosen[0], answer, settings, counts, proxies=proxies):
-                found.append(of_face)
-                if crops:
-                    cut.append(write_crop(of_face, face, root, out, len(cut), size_px=size_px, margin=margin))
-        write_records(out / RECORDS, found)
+                found.append((of_face, square_of(face, size_px=size_px, margin=margin)))
+        write_records(out / RECORDS, (of_face for of_face, _ in found))
         if crops:
-            write_records(out / CROPS, cut)
+            write_records(out / CROPS, write_crops(found, root, out, opened))
+            counts.lost_workers = opened.num_lost_workers
     write_summary(out / RECORDS, root, settings=settings.model_dump(), **counts.plain())
     if crops:
         write_summary(out / CROPS, out, settings={"size_px": size_px, "margin": margin})
@@ -164,5 +171,7 @@ def print_counts(counts: Counts, *written: Path) -> None:
         typer.echo(f"{name}: {line}" + (f"; started again {restarts} times" if restarts else ""))
     for outcome, number in counts.outcomes.most_common():
         typer.echo(f"{outcome}: {number}")
+    if counts.lost_workers:
+        typer.echo(f"workers of Ray that ended and were replaced: {counts.lost_workers}")
     for path in written:
         typer.echo(str(path))

@@ -20,6 +20,7 @@ from lavis_emovit.cli.generate_job import (
 from lavis_emovit.cli.generate_seke import seke
 from lavis_emovit.cli.generate_seke_tests import seke_tests
 from lavis_emovit.cli.generate_statements import statements, statements_reviewed
+from lavis_emovit.cli.options import EngineOption, RayAddressOption, RayWorkersOption, open_engine
 from lavis_emovit.emotion.labels import Subject
 from lavis_emovit.emotion.questions import OptionOrder
 from lavis_emovit.generation.kinds import KINDS
@@ -49,6 +50,9 @@ ONLY_FOR = {
     "captioner": ("captions", "all"),
     "redo_captions": ("captions", "all"),
     "device": ("captions", "all"),
+    "engine": ("captions", "all"),
+    "ray_address": ("captions", "all"),
+    "workers": ("captions", "all"),
     "vocabulary": ("attributes", "all"),
     "wording": ("categorical", "all"),
     "option_order": ("categorical", "all"),
@@ -81,6 +85,9 @@ def _generate(
     ] = None,
     redo_captions: Annotated[bool, Option("--redo-captions", help="Replace existing captions.")] = False,
     device: Annotated[str | None, Option(help="Device of the LAVIS captioner, by default cpu.")] = None,
+    engine: EngineOption = "process",
+    ray_address: RayAddressOption = None,
+    workers: RayWorkersOption = None,
     vocabulary: Annotated[str | None, Option(help="EmoSet's info.json with the allowed terms; by default any.")] = None,
     wording: Annotated[list[int] | None, Option(help="Categorical wordings to choose from.")] = None,
     option_order: Annotated[OptionOrder | None, Option(help="Order of the options in the question.")] = None,
@@ -104,6 +111,7 @@ def _generate(
     without_effect = {
         "--allow-short applies to mixes; add --mix": allow_short and chosen_mix is None,
         "--device applies to the LAVIS captioner; add --captioner": device is not None and captioner is None,
+        "--engine ray applies to the LAVIS captioner; add --captioner": engine == "ray" and captioner is None,
         "--option-order needs a list of options, but --open-set asks without one": open_set
         and option_order is not None,
         "--vision needs a chat model; add --model": vision and chat is None,
@@ -114,7 +122,7 @@ def _generate(
     images_for = "--captioner" if captioner is not None else "the model" if sends_images else None
     problems = [text for text, applies in without_effect.items() if applies]
     opened = open_job(options, settings, chat=chat, judge=judge_chat, problems=problems, images_for=images_for)
-    with opened as (job, source_sha256):
+    with opened as (job, source_sha256), open_engine(engine, ray_address, workers, device=device or "cpu") as started:
         results: list[StepResult] = []
         for result in run_steps(
             job,
@@ -125,6 +133,7 @@ def _generate(
             redo_captions=redo_captions,
             vocabulary=vocabulary,
             device=device or "cpu",
+            engine=started,
             held_out=options.held_out or (),
             check_overlap=options.check_overlap,
         ):

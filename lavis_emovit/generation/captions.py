@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 from lavis_emovit.chat.ledger import now
 from lavis_emovit.chat.progress import RunProgress
-from lavis_emovit.chat.request import ChatRequest, Message, image_of, load_rgb
+from lavis_emovit.chat.request import ChatRequest, Message, image_of
 from lavis_emovit.chat.settings import ChatSettings
+from lavis_emovit.distributed.engine import Engine, Lost, ProcessEngine
 from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.files import read_file
 from lavis_emovit.generation import offline
 from lavis_emovit.generation.job import Job, StepResult
 from lavis_emovit.generation.job_records import JobRecords
 from lavis_emovit.generation.reading import object_schema, read_text
+from lavis_emovit.images import decode_image
 from lavis_emovit.records import EmotionRecord
 
 _OUTPUT_TOKENS = 35
@@ -33,12 +37,13 @@ def write_captions(
     captioner: str | None = None,
     redo: bool = False,
     device: str = "cpu",
+    engine: Engine | None = None,
 ) -> StepResult:
     """Caption records that have no caption, or all with `redo`.
 
     `captioner` is a registered LAVIS model (else UserError): `lavis:<model>` or `lavis:<model>/<type>`, for example
     `lavis:blip2_opt/caption_coco_opt2.7b`. None: the job's chat model, which sees the images, or the offline writer,
-    which uses the annotated attributes.
+    which uses the annotated attributes. The captioner runs on the engine, by default in this process.
     """
     chosen = job.chosen(ids)
     todo = chosen.where(lambda record: redo or not record.caption)
@@ -46,7 +51,7 @@ def write_captions(
     result.notes["from the source"] = len(chosen) - len(todo)
     if captioner is not None:
         result.writer = captioner
-        _by_lavis(job, todo, captioner, device, result)
+        _by_lavis(job, todo, captioner, device, result, ProcessEngine() if engine is None else engine)
     elif job.chat is not None:
         _by_chat(job, job.chat, todo, result)
     else:
@@ -100,7 +105,7 @@ def _read_caption(row: dict[str, Any]) -> tuple[str, str]:
     return ("", "too_long") if len(caption.split()) > _MAX_WORDS else (caption, "")
 
 
-def _by_lavis(job: Job, todo: JobRecords, captioner: str, device: str, result: StepResult) -> None:
+def _by_lavis(job: Job, todo: JobRecords, captioner: str, device: str, result: StepResult, engine: Engine) -> None:
     """Captions by a LAVIS model. The ledger stores them like replies, so no image is captioned twice."""
     if not captioner.startswith(_LAVIS) or captioner == _LAVIS:
         raise UserError(f"'{captioner}' is not a captioner; use lavis:<model> or lavis:<model>/<type>")
@@ -125,13 +130,27 @@ def _by_lavis(job: Job, todo: JobRecords, captioner: str, device: str, result: S
     if not waiting or job.dry_run:
         return
     name, _, model_type = captioner.removeprefix(_LAVIS).partition("/")
-    model, processor = _load_captioner(name, model_type or None, device)
     progress = RunProgress(total=len(waiting))
-    with job.display("captions", progress):
+
+    def batches() -> Iterator[tuple[list[int], list[bytes]]]:
         for start in range(0, len(waiting), _BATCH_SIZE):
-            records = {number: job.records.get(number) for number in waiting[start : start + _BATCH_SIZE]}
-            batch = [(number, request_of(record)) for number, record in records.items()]
-            for number, request, text in _caption_batch(model, processor, batch, device, result):
+            numbers = list(waiting[start : start + _BATCH_SIZE])
+            yield numbers, [read_file(job.image_root / job.records.get(number).image) for number in numbers]
+
+    with job.display("captions", progress):
+        for numbers, texts in engine.map(partial(_captioning, name, model_type or None, device), batches()):
+            if texts is None or isinstance(texts, Lost):
+                result.missing["worker_lost"] += len(numbers)
+                continue
+            for number, text in zip(numbers, texts):
+                if not text:
+                    if text is None:
+                        result.missing["bad_picture"] += 1
+                    else:
+                        result.reject("empty")
+                    continue
+                record = job.records.get(number)
+                request = request_of(record)
                 row = {
                     "request": request.fingerprint,
                     "time": now(),
@@ -143,29 +162,34 @@ def _by_lavis(job: Job, todo: JobRecords, captioner: str, device: str, result: S
                     "usd": 0.0,
                 }
                 job.ledger.append_now(row)
-                _put(job, number, records[number], text, result)
+                _put(job, number, record, text, result)
                 progress.done += 1
+    if engine.num_lost_workers:
+        result.notes["replaced workers"] = engine.num_lost_workers
 
 
-def _caption_batch(
-    model: Any, processor: Any, batch: list[tuple[int, ChatRequest]], device: str, result: StepResult
-) -> Iterator[tuple[int, ChatRequest, str]]:
+@contextmanager
+def _captioning(
+    name: str, model_type: str | None, device: str
+) -> Iterator[Callable[[Sequence[bytes]], list[str | None]]]:
+    """A worker: the loaded captioner, which gives a caption for each image, or None for one that cannot be decoded."""
+    model, processor = _load_captioner(name, model_type, device)
+    yield partial(_caption_batch, model, processor, device)
+
+
+def _caption_batch(model: Any, processor: Any, device: str, files: Sequence[bytes]) -> list[str | None]:
     import torch
 
     from lavis_emovit.models.base import BaseEmotionModel
 
-    images, usable = [], []
-    for number, request in batch:
-        path = request.messages[0].images[0].path
-        try:
-            images.append(processor(load_rgb(read_file(path), path)))
-        except DataError:
-            result.missing["bad_picture"] += 1
-            continue
-        usable.append((number, request))
-    if not usable:
-        return
-    samples: dict[str, Any] = {"image": torch.stack(images).to(device)}
+    captions: list[str | None] = [None] * len(files)
+    images = {}
+    for place, data in enumerate(files):
+        with suppress(DataError):
+            images[place] = processor(decode_image(data))
+    if not images:
+        return captions
+    samples: dict[str, Any] = {"image": torch.stack(list(images.values())).to(device)}
     # A prompt in the samples would replace the prompt of a LAVIS captioner. Instruction-following models, such as
     # LAVIS's `Blip2VicunaInstruct` and those of this plugin, have no prompt or an empty one.
     follows = isinstance(model, BaseEmotionModel) or "instruct" in type(model).__name__.lower()
@@ -173,13 +197,11 @@ def _caption_batch(
         samples["prompt"] = _INSTRUCTION
     with torch.inference_mode():
         texts = model.generate(samples)
-    if len(texts) != len(usable):
-        raise UserError(f"the captioner returned {len(texts)} captions for {len(usable)} images; use another captioner")
-    for (number, request), text in zip(usable, texts):
-        if str(text).strip():
-            yield number, request, " ".join(str(text).split())
-        else:
-            result.reject("empty")
+    if len(texts) != len(images):
+        raise UserError(f"the captioner returned {len(texts)} captions for {len(images)} images; use another captioner")
+    for place, text in zip(images, texts):
+        captions[place] = " ".join(str(text).split())
+    return captions
 
 
 def _load_captioner(name: str, model_type: str | None, device: str) -> tuple[Any, Any]:

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cache, partial
 from pathlib import Path
 
+from lavis_emovit.distributed.engine import Engine
 from lavis_emovit.errors import ConfigError, DataError, bullet_list
 from lavis_emovit.files import file_sha256
 from lavis_emovit.generation.attributes import read_vocabulary, write_attributes
@@ -35,6 +36,7 @@ def run_steps(
     redo_captions: bool = False,
     vocabulary: str | None = None,
     device: str = "cpu",
+    engine: Engine | None = None,
     held_out: Sequence[Path] = (),
     check_overlap: bool = True,
 ) -> Iterator[StepResult]:
@@ -70,7 +72,7 @@ def run_steps(
             # Without these captions and attributes the prompts would differ, and would be paid for again later.
             return
         if step == "captions":
-            result = write_captions(job, ids, captioner=captioner, redo=redo_captions, device=device)
+            result = write_captions(job, ids, captioner=captioner, redo=redo_captions, device=device, engine=engine)
         elif step == "attributes":
             result = write_attributes(job, ids, vocabulary=vocabulary)
         else:

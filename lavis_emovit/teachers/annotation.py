@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from PIL import Image
-
+from lavis_emovit.distributed.engine import Engine, Lost, ProcessEngine
 from lavis_emovit.emotion.labels import CUSTOM_PREFIX, get_label_set
 from lavis_emovit.emotion.labels_faces import EXPRESSIONS7, FACE_SETS
 from lavis_emovit.errors import DataError, first_line
 from lavis_emovit.files import read_file
-from lavis_emovit.images import decode_image
+from lavis_emovit.images import decode_image, image_size_px
 from lavis_emovit.progress import progress
 from lavis_emovit.records import Box, EmotionRecord
 from lavis_emovit.teachers.answers import AnswerFile, AnswerRow, View
@@ -25,8 +25,8 @@ from lavis_emovit.teachers.catalogue import Teacher
 from lavis_emovit.teachers.choosing import OK, FaceSettings, choose_face
 from lavis_emovit.teachers.combining import combine
 from lavis_emovit.teachers.faces import Answer
-from lavis_emovit.teachers.worker import Worker
 
+UNREADABLE = "unreadable"
 _KEPT_EXAMPLES = 20
 
 
@@ -37,12 +37,14 @@ class Counts:
     Attributes:
         by_teacher: name and version of the teacher -> status -> number of records.
         restarts: the same -> how often its process was started again.
+        lost_workers: of the engine, that ended in the middle and were replaced.
         examples: status -> ids of the first records with it, with the reason if there is one.
         outcomes: what became of the records.
     """
 
     by_teacher: dict[str, Counter[str]] = field(default_factory=dict)
     restarts: dict[str, int] = field(default_factory=dict)
+    lost_workers: int = 0
     examples: dict[str, list[str]] = field(default_factory=dict)
     outcomes: Counter[str] = field(default_factory=Counter)
 
@@ -62,7 +64,29 @@ class Counts:
             },
             "outcomes": dict(self.outcomes.most_common()),
             "examples": self.examples,
+            "lost_workers": self.lost_workers,
         }
+
+
+class Question(NamedTuple):
+    """What a worker gets: the bytes of an image file, the part to show, and the numbers of the teachers to ask."""
+
+    data: bytes
+    part: tuple[int, int, int, int] | None
+    teachers: tuple[int, ...]
+
+
+class Look(NamedTuple):
+    """What it returns: the answers of these teachers, and how often each of their processes was started again."""
+
+    answers: tuple[Answer, ...]
+    restarts: tuple[int, ...]
+
+
+class _Asked(NamedTuple):
+    record: EmotionRecord
+    view: View
+    found: list[Answer | None]
 
 
 def ask_teachers(
@@ -72,60 +96,90 @@ def ask_teachers(
     answers: AnswerFile,
     settings: FaceSettings,
     counts: Counts,
+    engine: Engine | None = None,
 ) -> Iterator[tuple[EmotionRecord, list[Answer]]]:
     """Each record with the answers of the teachers, in their order and in pixels of the image.
 
     The teachers look at an image at the same time. Answers in the file are not requested again, faults are. An image
-    that cannot be shown has the fault `unreadable`.
+    that cannot be shown has the fault `unreadable`. Without an engine, this process asks.
 
     Raises:
         UserError: a teacher is not installed, does not start, or fails again and again.
     """
-    with ExitStack() as stack:
-        workers = [stack.enter_context(teacher.open()) for teacher in teachers]
-        pool = stack.enter_context(ThreadPoolExecutor(len(workers)))
-        line = stack.enter_context(progress("faces", len(records)))
-        earlier = Counter(counts.restarts)
-        for record in records:
-            yield record, _ask_about(record, image_root, teachers, workers, pool, answers, settings)
-            for teacher, worker in zip(teachers, workers):
-                counts.restarts[teacher.title] = earlier[teacher.title] + worker.num_restarts
+    for teacher in teachers:
+        teacher.require()
+        counts.restarts.setdefault(teacher.title, 0)
+    engine = ProcessEngine() if engine is None else engine
+    asked = (_question(record, image_root, teachers, answers, settings) for record in records)
+    with progress("faces", len(records)) as line:
+        for (record, view, found), look in engine.map(partial(showing, tuple(teachers)), asked):
+            if isinstance(look, Lost):
+                look = Look((Answer(fault="crash", reason=look.reason),) * found.count(None), ())
+            missing = [number for number, answer in enumerate(found) if answer is None]
+            for number, answer in zip(missing, look.answers if look is not None else ()):
+                # Engines read ahead, so the same image may have been asked about twice; the first answer counts.
+                title = teachers[number].title
+                if (earlier := answers.get(title, view)) is None and answer.fault != UNREADABLE:
+                    answers.put(AnswerRow(teacher=title, image=record.image, view=view, answer=answer))
+                found[number] = answer if earlier is None else earlier
+            for teacher, number in zip(teachers, look.restarts if look is not None else ()):
+                counts.restarts[teacher.title] += number
+            counts.lost_workers = engine.num_lost_workers
+            yield record, [answer for answer in found if answer is not None]
             line.advance()
 
 
-def _ask_about(
+def _question(
     record: EmotionRecord,
     image_root: Path,
     teachers: Sequence[Teacher],
-    workers: Sequence[Worker],
-    pool: ThreadPoolExecutor,
     answers: AnswerFile,
     settings: FaceSettings,
-) -> list[Answer]:
+) -> tuple[_Asked, Question | None]:
+    """What is known about an image, and the question for the teachers without an answer; None if there is none."""
     try:
         if record.clip is not None and record.clip.frames is None:
             raise DataError("a video; extract its frames, or name the frame as the record's image")
         data = read_file(image_root / record.image)
         view = View(hashlib.sha256(data).hexdigest())
-        image: Image.Image | None = None
         if record.box is not None:
-            image = decode_image(data)
-            view = View(view.sha256, _part(record.box, image.size, settings.margin))
-        found = [answers.get(teacher.title, view) for teacher in teachers]
-        if missing := [number for number, answer in enumerate(found) if answer is None]:
-            shown = decode_image(data) if image is None else image
-            if view.part is not None:
-                shown = shown.crop(view.part)
+            view = View(view.sha256, _part(record.box, image_size_px(data), settings.margin))
     except (OSError, DataError) as error:
-        return [Answer(fault="unreadable", reason=first_line(error))] * len(teachers)
-    # The file is written here alone, so that its lines stay whole.
-    for number, answer in zip(missing, pool.map(lambda number: workers[number].annotate([shown])[0], missing)):
-        if view.part is not None:
-            moved = tuple(face.moved(view.part[0], view.part[1], 1.0) for face in answer.faces)
-            answer = answer.model_copy(update={"faces": moved})
-        answers.put(AnswerRow(teacher=teachers[number].title, image=record.image, view=view, answer=answer))
-        found[number] = answer
-    return [answer for answer in found if answer is not None]
+        return _Asked(record, View(""), [_unreadable(error)] * len(teachers)), None
+    found = [answers.get(teacher.title, view) for teacher in teachers]
+    missing = tuple(number for number, answer in enumerate(found) if answer is None)
+    return _Asked(record, view, found), Question(data, view.part, missing) if missing else None
+
+
+def _unreadable(error: Exception) -> Answer:
+    return Answer(fault=UNREADABLE, reason=first_line(error))
+
+
+@contextmanager
+def showing(teachers: tuple[Teacher, ...]) -> Iterator[Callable[[Question], Look]]:
+    """A worker: the processes of the teachers, and a function that shows images to them."""
+    with ExitStack() as stack:
+        workers = [stack.enter_context(teacher.open()) for teacher in teachers]
+        pool = stack.enter_context(ThreadPoolExecutor(len(workers)))
+
+        def look(question: Question) -> Look:
+            try:
+                shown = decode_image(question.data)
+            except DataError as error:
+                return Look((_unreadable(error),) * len(question.teachers), ())
+            if question.part is not None:
+                shown = shown.crop(question.part)
+            before = [worker.num_restarts for worker in workers]
+            found = list(pool.map(lambda number: workers[number].annotate([shown])[0], question.teachers))
+            if question.part is not None:
+                left, top, *_ = question.part
+                found = [
+                    one.model_copy(update={"faces": tuple(face.moved(left, top, 1.0) for face in one.faces)})
+                    for one in found
+                ]
+            return Look(tuple(found), tuple(worker.num_restarts - number for worker, number in zip(workers, before)))
+
+        yield look
 
 
 def _part(box: Box, size: tuple[int, int], margin: float) -> tuple[int, int, int, int]:

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 from PIL import Image
 
-from lavis_emovit.teachers.faces import Face
+from lavis_emovit.teachers.faces import Face, Point
 
 
-def crop_face(image: Image.Image, face: Face, *, size_px: int, margin: float) -> Image.Image:
-    """The face as an RGB square of `size_px`, in one resampling; parts outside of the image are black.
+class Square(NamedTuple):
+    """A square part of an image, to be scaled to `size_px`.
 
-    The square is around the centre of the box, and its side is the longer side of the box with `margin` of it on each
-    side. It is turned about this centre so that the outer corners of the eyes are level, or upright without their
-    landmarks.
+    `step` is the number of pixels of the image for one of the result, `angle` in rad how far its upper side is turned.
+    """
+
+    centre: Point
+    step: float
+    angle: float
+    size_px: int
+
+
+def square_of(face: Face, *, size_px: int, margin: float) -> Square:
+    """The square around the centre of the face's box; its side is the longer one of the box with `margin` on each side.
+
+    It is turned so that the outer corners of the eyes are level, or upright without their landmarks.
     """
     width, height = face.box[2] - face.box[0], face.box[3] - face.box[1]
     step = max(width, height) * (1 + 2 * margin) / size_px  # pixels of the image for one of the crop
@@ -22,8 +33,13 @@ def crop_face(image: Image.Image, face: Face, *, size_px: int, margin: float) ->
     if face.eyes is not None:
         (x0, y0), (x1, y1) = face.eyes
         angle = math.atan2(y1 - y0, x1 - x0)
+    return Square(face.centre, step, angle, size_px)
+
+
+def cut_out(image: Image.Image, square: Square) -> Image.Image:
+    """The square as an RGB image, in one resampling; parts outside of the image are black."""
+    (x, y), step, angle, size_px = square
     across, down = step * math.cos(angle), step * math.sin(angle)
-    x, y = face.centre
     half = size_px / 2
     # Crop (u, v) -> image: the centre, and the turned axes.
     matrix = (across, -down, x - half * (across - down), down, across, y - half * (down + across))

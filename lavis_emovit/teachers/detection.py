@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from lavis_emovit.chat.request import load_rgb
+from lavis_emovit.distributed.engine import Engine
 from lavis_emovit.errors import DataError
 from lavis_emovit.files import atomic_writer, images_below, read_file
-from lavis_emovit.images import decode_image, jpeg_of
+from lavis_emovit.images import jpeg_of
 from lavis_emovit.records import Attributes, EmotionRecord
 from lavis_emovit.teachers.annotation import Counts
 from lavis_emovit.teachers.catalogue import Teacher
 from lavis_emovit.teachers.choosing import OK, FaceSettings, choose_face, large_faces
-from lavis_emovit.teachers.crops import crop_face
+from lavis_emovit.teachers.crops import Square, cut_out
 from lavis_emovit.teachers.faces import Answer, Face
 from lavis_emovit.teachers.proxies import proxies_of
 
@@ -82,19 +85,30 @@ def _is_labelled(record: EmotionRecord) -> bool:
     return any(getattr(record, name) not in (None, [], Attributes()) for name in _LABELS)
 
 
-def write_crop(
-    record: EmotionRecord, face: Face, image_root: Path, folder: Path, number: int, *, size_px: int, margin: float
-) -> EmotionRecord:
-    """Write the face as `crops/<number>.jpg` below `folder`, and return the record of this image.
+def write_crops(
+    faces: Iterable[tuple[EmotionRecord, Square]], image_root: Path, folder: Path, engine: Engine
+) -> Iterator[EmotionRecord]:
+    """Write each face as `crops/<number>.jpg` below `folder`, and yield the records of these images.
 
-    It has no box, and `extra` names the whole image as `context_image`. See `crop_face` for the sizes.
+    They have no box, and `extra` names the whole image as `context_image`. DataError for an image that cannot be read.
     """
-    image = decode_image(read_file(image_root / record.image))
-    name = f"crops/{number:06d}.jpg"
-    with atomic_writer(folder / name, "wb") as file:
-        file.write(jpeg_of(crop_face(image, face, size_px=size_px, margin=margin)))
-    extra = {**record.extra, "context_image": record.image}
-    return record.model_copy(update={"image": name, "box": None, "clip": None, "extra": extra})
+    paths = ((record, image_root / record.image, square) for record, square in faces)
+    questions = ((record, (read_file(path), path, square)) for record, path, square in paths)
+    for number, (record, content) in enumerate(engine.map(_cutting, questions)):
+        if not isinstance(content, bytes):
+            reason = content.reason if content is not None else ""
+            raise DataError(f"{image_root / record.image}: the face could not be cut out: {reason}")
+        name = f"crops/{number:06d}.jpg"
+        with atomic_writer(folder / name, "wb") as file:
+            file.write(content)
+        extra = {**record.extra, "context_image": record.image}
+        yield record.model_copy(update={"image": name, "box": None, "clip": None, "extra": extra})
+
+
+@contextmanager
+def _cutting() -> Iterator[Callable[[tuple[bytes, Path, Square]], bytes]]:
+    """A worker that cuts faces out of images, as JPEGs."""
+    yield lambda item: jpeg_of(cut_out(load_rgb(item[0], item[1]), item[2]))
 
 
 def _with_face(record: EmotionRecord, teacher: Teacher, face: Face, number: int | None, proxies: bool) -> EmotionRecord:

@@ -5,6 +5,7 @@ Properties:
 - every image without an expression is counted by its reason, and listed; a crash loses nothing else;
 - a second run requests only what failed;
 - SEKE takes the expression as known from a program, or the teachers as annotators, from answers that are there;
+- Ray writes the same files byte for byte, although a worker is killed, which is counted;
 - detection writes a record for each face, and crops whose records name the whole image;
 - an unknown teacher, one that is not installed, and unusable folders are one error that says what to do.
 """
@@ -12,6 +13,7 @@ Properties:
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 
 import fake_teacher as fake
 import pytest
@@ -307,3 +309,49 @@ def test_teachers_that_are_not_installed_name_the_command(emovit, tmp_path, phot
     monkeypatch.setenv("PATH", str(tmp_path))
     code, _, errors = emovit("facial", "teachers", "--install", "human")
     assert code == 2 and "needs the program 'npm'" in errors
+
+
+@pytest.fixture
+def ray_runs():
+    """Ray on this machine, which the commands of a test join instead of starting it each time."""
+    if find_spec("ray") is None:
+        pytest.skip("Ray is not installed: pip install 'lavis-emovit[ray]'")
+    from lavis_emovit.distributed.on_ray import RayEngine
+
+    with RayEngine(num_workers=2):
+        yield
+
+
+def test_ray_writes_the_same_files_although_a_worker_is_killed(
+    emovit, tmp_path, photos, two_fakes, requests_of, ray_runs
+):
+    codes = (fake.ONE, fake.KILL_ONCE, fake.NONE, fake.TWO, fake.ERROR, fake.PROFILE, fake.CRASH_ONCE)
+    folder = photos(**{f"{number}{letter}": code for letter in "ab" for number, code in enumerate(codes)})
+    (folder / "z.png").write_bytes(b"no image")
+    options = (folder, "--teacher", "happy-fake", "--out")
+    ray = ("--engine", "ray", "--workers", "2")
+    code, output, errors = emovit("facial", "annotate", *options, tmp_path / "ray", *ray)
+    assert code == 0 and "workers of Ray that ended and were replaced: 1" in output, errors
+    assert (
+        "happy-fake 1.0: ok 6, no_face 2, several_faces 2, error 2, profile 2, unreadable 1; started again 1 times"
+        in output
+    )
+    assert json.loads((tmp_path / "ray" / "records.summary.json").read_text())["lost_workers"] == 1
+    # In this process, nothing but the errors is left to ask.
+    before = len(requests_of("happy"))
+    assert emovit("facial", "annotate", *options, tmp_path / "ray")[0] == 0
+    assert len(requests_of("happy")) == before + 2
+    for command, more in (("annotate", ()), ("detect", ("--crops", "--size-px", "32"))):
+        for name, engine in (("one", ()), ("other", ray)):
+            out = tmp_path / command / name
+            assert emovit("facial", command, *options, out, *more, *engine)[0] == 0
+        one = tmp_path / command / "one"
+        files = sorted(path.relative_to(one) for path in one.rglob("*") if path.suffix in (".jsonl", ".jpg"))
+        assert len(files) == (2 if command == "annotate" else 3 + 12)
+        assert all((one / name).read_bytes() == (one.parent / "other" / name).read_bytes() for name in files)
+
+
+def test_options_of_ray_need_ray(emovit, tmp_path, photos, two_fakes):
+    arguments = ("facial", "annotate", photos(a=fake.ONE), *BOTH, "--out", tmp_path / "out")
+    code, _, errors = emovit(*arguments, "--workers", "2", "--ray-address", "auto")
+    assert code == 2 and "--workers applies to --engine ray" in errors and "--ray-address applies" in errors

@@ -47,9 +47,10 @@ SURFACE = {
     " --overwrite --processes --step --threshold --top-k --workers IMAGES MODEL",
     "review": "--adjudicator --agreement --decisions --disputed --host --images --labels --out --port --reviewer PLACE",
     "suite export": "--options --out --to RECIPE",
-    "facial annotate": "--faces --images --max-entropy --min-face-px --out --shown-margin --teacher SOURCE",
-    "facial detect": "--crops --images --margin --min-face-px --out --proxies --shown-margin --size-px --teacher"
-    " SOURCE",
+    "facial annotate": "--engine --faces --images --max-entropy --min-face-px --out --ray-address"
+    " --shown-margin --teacher --workers SOURCE",
+    "facial detect": "--crops --engine --images --margin --min-face-px --out --proxies --ray-address"
+    " --shown-margin --size-px --teacher --workers SOURCE",
     "facial teachers": "--install",
     "facial check": "--active-from --out --priors --show RECORDS",
     "facial fit": "--active-from --base --out --overwrite --programs --smoothing --split RECORDS",
@@ -58,17 +59,17 @@ SURFACE = {
     " --shards --split RECORDS",
     "generate all": "--abandon-batches"
     " --allow-short --base-url --batch --captioner --check-overlap --config --conversations"
-    " --device --dry-run --examples --held-out --images --in-flight --judge --max-usd --mix --model --open-set"
-    " --option-order --out --preview --prices --redo-captions --regenerate --rpm --seed --shards --split --stream"
-    " --tpm --vision --vocabulary --wait --wording RECORDS",
+    " --device --dry-run --engine --examples --held-out --images --in-flight --judge --max-usd --mix --model --open-set"
+    " --option-order --out --preview --prices --ray-address --redo-captions --regenerate --rpm --seed --shards --split"
+    " --stream --tpm --vision --vocabulary --wait --wording --workers RECORDS",
     "generate attributes": "--abandon-batches"
     " --base-url --batch --check-overlap --config --conversations --dry-run --held-out"
     " --images --in-flight --max-usd --model --out --preview --prices --regenerate --rpm --seed --shards --split"
     " --stream --tpm --vocabulary --wait RECORDS",
     "generate captions": "--abandon-batches"
     " --base-url --batch --captioner --check-overlap --config --conversations --device"
-    " --dry-run --held-out --images --in-flight --max-usd --model --out --preview --prices --redo-captions"
-    " --regenerate --rpm --seed --shards --split --stream --tpm --wait RECORDS",
+    " --dry-run --engine --held-out --images --in-flight --max-usd --model --out --preview --prices --ray-address"
+    " --redo-captions --regenerate --rpm --seed --shards --split --stream --tpm --wait --workers RECORDS",
     "generate categorical": "--check-overlap --config --conversations --held-out --images --open-set"
     " --option-order --out --preview --seed --shards --split --wording RECORDS",
     "generate conversation": "--abandon-batches"

@@ -22,6 +22,7 @@ import re
 import shutil
 import tracemalloc
 from collections import Counter
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -359,6 +360,26 @@ def test_a_model_of_this_plugin_as_captioner_gets_an_instruction(make_job, monke
     monkeypatch.setattr(EmoVIT, "generate", generate)
     result = write_captions(make_job(), captioner="lavis:emovit_tiny")
     assert result.num_done > 0 and set(asked) == {"Say in one sentence what the picture shows."}
+
+
+@pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: pip install 'lavis-emovit[ray]'")
+def test_a_captioner_on_ray_writes_what_it_writes_here(make_job, sketch, monkeypatch, tmp_path):
+    from lavis_emovit.distributed.on_ray import RayEngine
+
+    monkeypatch.setattr(captions_module, "_BATCH_SIZE", 4)
+    records = [record for record in sketch[1] if record.split == "train"][:10]
+    # Its head is that of an image, so it is found to be damaged only where it is decoded.
+    (sketch[0] / "cut.jpg").write_bytes((sketch[0] / records[0].image).read_bytes()[:-200])
+    records.insert(3, records[0].model_copy(update={"id": "cut", "image": "cut.jpg"}))
+    here = make_job(records=records)
+    expected = write_captions(here, captioner="lavis:emovit_tiny")
+    captions = [record.caption for record in here.records]
+    (tmp_path / "ledger.jsonl").unlink()
+    with RayEngine(num_workers=1) as engine:
+        job = make_job(records=records)
+        result = write_captions(job, captioner="lavis:emovit_tiny", engine=engine)
+    assert [record.caption for record in job.records] == captions and len(set(captions)) > 1
+    assert result == expected and (result.num_done, dict(result.missing)) == (10, {"bad_picture": 1})
 
 
 def test_records_without_emotion_get_the_other_kinds(make_job, sketch):

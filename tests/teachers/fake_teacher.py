@@ -6,12 +6,14 @@ Its arguments: `happy` or `sad`, which it answers, and a file that gets one line
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 import time
 from pathlib import Path
 
-# Red value of the first pixel -> what happens.
-ONE, NONE, TWO, CRASH, CRASH_ONCE, HANG, ERROR, TINY, PROFILE, NOISE, UNFIT, BLIND = range(10, 130, 10)
+# Red value of the first pixel -> what happens. KILL_ONCE ends the process that started the teacher.
+ONE, NONE, TWO, CRASH, CRASH_ONCE, HANG, ERROR, TINY, PROFILE, NOISE, UNFIT, BLIND, KILL_ONCE = range(10, 140, 10)
 
 MOOD = {"happy": {"happy": 0.8, "neutral": 0.2}, "sad": {"sad": 0.5, "neutral": 0.3}}
 
@@ -36,6 +38,8 @@ def main(mood: str, log: Path) -> None:
         before = log.read_text() if log.exists() else ""
         with log.open("a") as file:  # two teachers write to it at the same time
             file.write(f"{mood} {first} {width}x{height}\n")
+        if first == KILL_ONCE and f"{mood} {first} " not in before:
+            os.kill(os.getppid(), signal.SIGKILL)
         if first == CRASH or (first == CRASH_ONCE and f"{mood} {first} " not in before):
             sys.exit("MemoryError: no more memory")
         faces = [{"box": [width * 0.1, 0, width * 0.9, height], "score": 0.9, "expressions": MOOD[mood]}]

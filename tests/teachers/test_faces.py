@@ -20,7 +20,7 @@ from scipy.stats import entropy
 
 from lavis_emovit.teachers.choosing import FaceSettings, choose_face
 from lavis_emovit.teachers.combining import combine
-from lavis_emovit.teachers.crops import crop_face
+from lavis_emovit.teachers.crops import cut_out, square_of
 from lavis_emovit.teachers.faces import Answer, Face
 from lavis_emovit.teachers.proxies import PROXIES, proxies_of
 
@@ -138,10 +138,10 @@ def test_a_crop_is_centred_with_level_eyes(size):
     for (x, y), colour in zip(eyes, ("red", "blue")):
         draw.ellipse((x - 6 * scale, y - 6 * scale, x + 6 * scale, y + 6 * scale), fill=colour)
     found = face(*(value * scale for value in (60, 60, 140, 140)), eyes=eyes)
-    crop = crop_face(image, found, size_px=160, margin=0.5)
+    crop = cut_out(image, square_of(found, size_px=160, margin=0.5))
     # One pixel of the crop is one of 200; the distance of the eyes is 40 * sqrt(2).
     assert crop.size == (160, 160)
     assert crop.getpixel((80 - 28, 80))[0] > 200 and crop.getpixel((80 + 28, 80))[2] > 200
     assert crop.getpixel((60, 60)) == (0, 0, 0)
-    upright = crop_face(image, face(*found.box), size_px=160, margin=0.5)
+    upright = cut_out(image, square_of(face(*found.box), size_px=160, margin=0.5))
     assert upright.getpixel((60, 60))[0] > 200 and upright.getpixel((100, 100))[2] > 200

@@ -1,0 +1,204 @@
+"""Workers of Ray, on this machine or on those of a cluster.
+
+They are actors of Ray's core with one item at a time each, so the item that ended a worker is known, and only this one
+is tried again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from lavis_emovit.distributed.cores import usable_cpus
+from lavis_emovit.distributed.engine import Done, Engine, Item, Known, Lost, OpenWork, Result
+from lavis_emovit.errors import UserError, first_line
+
+logger = logging.getLogger(__name__)
+
+INSTALL_LINE = "pip install 'lavis-emovit[ray]'"
+_NUM_ATTEMPTS = 3
+_MAX_LOST_IN_A_ROW = 3
+_MAX_SHOWN = 5  # further lost workers are only counted
+_ITEMS_PER_WORKER = 4  # read before the first of them has its result
+_END_S = 10.0
+
+
+class _Refusal(NamedTuple):
+    """The message of a UserError in a worker, which is raised here: Ray would add a traceback to it."""
+
+    message: str
+
+
+class _Worker:
+    """The actor: opens the work with its first item."""
+
+    def __init__(self, open_work: OpenWork[Any, Any]):
+        self._open_work = open_work
+        self._work: Callable[[Any], Any] | None = None
+        self._parts = ExitStack()
+
+    def run(self, item: Any) -> Any:
+        try:
+            if self._work is None:
+                self._work = self._parts.enter_context(self._open_work())
+            return self._work(item)
+        except UserError as error:
+            return _Refusal(str(error))
+
+    def close(self) -> None:
+        self._parts.close()
+
+
+@dataclass
+class _Job:
+    """An item from its reading until its result is yielded."""
+
+    known: Any
+    item: Any
+    num_ends: int = 0  # of workers that had it
+    is_done: bool = False
+    result: Any = None
+
+
+class RayEngine(Engine):
+    """Workers of Ray.
+
+    Args:
+        address: of a cluster, such as `auto` or `10.0.0.1:6379`; None starts Ray on this machine.
+        num_workers: None for all CPUs, or with `needs_gpu` all GPUs.
+        needs_gpu: whether each worker needs a GPU of its own.
+
+    Raises:
+        UserError: Ray is not installed, the cluster does not answer, or it has no GPU.
+    """
+
+    def __init__(self, address: str | None = None, num_workers: int | None = None, *, needs_gpu: bool = False):
+        # Ray sends statistics to its makers by default.
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        try:
+            import ray
+        except ImportError:
+            raise UserError(f"--engine ray needs Ray: {INSTALL_LINE}") from None
+        self._ray, self._num_gpus = ray, int(needs_gpu)
+        self._owns_ray = not ray.is_initialized()
+        if self._owns_ray:
+            options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+            if address is None:
+                # At least as many as workers, or those beyond the CPUs would wait for ever.
+                options |= {"num_cpus": max(usable_cpus(), num_workers or 1), "include_dashboard": False}
+            try:
+                # A name that is no address: without it, Ray would join what the environment or an earlier run left.
+                ray.init(address=address or "local", **options)
+            except (ConnectionError, RuntimeError, ValueError) as error:
+                raise UserError(
+                    f"no Ray cluster at {address or 'this machine'} ({first_line(error)}); see `ray status`"
+                ) from None
+        kind = "GPU" if needs_gpu else "CPU"
+        available = int(ray.cluster_resources().get(kind, 0))
+        if not available:
+            self.close()
+            raise UserError(f"the Ray cluster has no {kind}; use another --device or --ray-address")
+        self._num_workers = num_workers or available
+        if self._num_workers > available:
+            logger.warning("%d workers, but the Ray cluster has %d %ss", self._num_workers, available, kind)
+
+    def close(self) -> None:
+        if self._owns_ray:
+            self._ray.shutdown()
+
+    def map(
+        self, open_work: OpenWork[Item, Result], items: Iterable[tuple[Known, Item | None]]
+    ) -> Iterator[Done[Known, Result]]:
+        run = _Run(self, self._ray, self._num_gpus, open_work)
+        jobs: deque[_Job] = deque()  # not yielded yet
+        source = (_Job(known, item, is_done=item is None) for known, item in items)
+        has_more, num_lost_in_a_row = True, 0
+        try:
+            while jobs or has_more:
+                while has_more and len(jobs) < _ITEMS_PER_WORKER * self._num_workers:
+                    if (job := next(source, None)) is None:
+                        has_more = False
+                        break
+                    jobs.append(job)
+                    run.add(job, self._num_workers)
+                if jobs and jobs[0].is_done:
+                    job = jobs.popleft()
+                    if isinstance(job.result, _Refusal):
+                        raise UserError(job.result.message)
+                    num_lost_in_a_row = num_lost_in_a_row + 1 if isinstance(job.result, Lost) else 0
+                    if num_lost_in_a_row == _MAX_LOST_IN_A_ROW:
+                        raise UserError(
+                            f"{num_lost_in_a_row} items in a row ended {_NUM_ATTEMPTS} workers each "
+                            f"({job.result.reason}). Earlier results are kept; try fewer --workers, or no --engine ray."
+                        )
+                    yield Done(job.known, job.result)
+                elif jobs:
+                    run.wait()
+        finally:
+            run.close()
+
+
+class _Run:
+    """The actors of one call of `map`, which start when there is work for them."""
+
+    def __init__(self, engine: RayEngine, ray: Any, num_gpus: int, open_work: OpenWork[Any, Any]):
+        self._engine, self._ray = engine, ray
+        self._actor_class = ray.remote(num_cpus=1, num_gpus=num_gpus)(_Worker)
+        self._open_work = ray.put(open_work)
+        self._idle: list[Any] = []
+        self._at_work: dict[Any, tuple[Any, _Job]] = {}  # reference to a result -> its actor and job
+        self._waiting: deque[_Job] = deque()
+        errors = ray.exceptions
+        self._ends = (
+            errors.RayActorError, errors.WorkerCrashedError, errors.NodeDiedError, errors.ObjectLostError,
+            errors.OutOfMemoryError,
+        )  # fmt: skip
+
+    def add(self, job: _Job, num_workers: int) -> None:
+        if job.is_done:
+            return
+        self._waiting.append(job)
+        if not self._idle and len(self._at_work) < num_workers:
+            self._idle.append(self._actor_class.remote(self._open_work))
+        self._send()
+
+    def _send(self) -> None:
+        while self._idle and self._waiting:
+            actor, job = self._idle.pop(), self._waiting.popleft()
+            self._at_work[actor.run.remote(job.item)] = actor, job
+
+    def wait(self) -> None:
+        """Wait for a result, and give its worker the next item."""
+        (ready,), _ = self._ray.wait(list(self._at_work))
+        actor, job = self._at_work.pop(ready)
+        try:
+            job.result, job.is_done = self._ray.get(ready), True
+            job.item = None
+            self._idle.append(actor)
+        except self._ends as error:
+            self._replace(actor, job, first_line(error))
+        self._send()
+
+    def _replace(self, actor: Any, job: _Job, reason: str) -> None:
+        self._engine.num_lost_workers += 1
+        if self._engine.num_lost_workers <= _MAX_SHOWN:
+            logger.warning("a worker of Ray ended in the middle of an item, which another one gets: %s", reason)
+        self._ray.kill(actor)  # it may only be out of reach
+        self._idle.append(self._actor_class.remote(self._open_work))
+        job.num_ends += 1
+        if job.num_ends < _NUM_ATTEMPTS:
+            self._waiting.appendleft(job)
+            return
+        job.result, job.is_done = Lost(reason), True
+
+    def close(self) -> None:
+        """End all actors: idle ones close their work, the others are killed."""
+        with suppress(self._ray.exceptions.RayError):
+            self._ray.get([actor.close.remote() for actor in self._idle], timeout=_END_S)
+        for actor in (*self._idle, *(actor for actor, _ in self._at_work.values())):
+            self._ray.kill(actor)

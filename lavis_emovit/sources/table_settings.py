@@ -132,6 +132,8 @@ class TableSettings(LabelSettings):
     # `drop` skips an image whose first two labels have equally many votes, `soft` keeps it with its shares and without
     # a label, `first` takes the first of these labels in alphabetical order.
     ties: Literal["drop", "soft", "first"] = "drop"
+    # Text between several labels that are one compound class, such as " and "; the classes are those in the table.
+    compound: str | None = Field(default=None, min_length=1)
     gather: bool = False  # combine the rows of an image into one record: one vote and one utterance per row
     # Valence, arousal, dominance -> (lowest, highest) of the published scale, which is mapped to [-1, 1].
     scales: dict[Literal["valence", "arousal", "dominance"], tuple[float, float]] = Field(default_factory=dict)
@@ -183,6 +185,8 @@ class TableSettings(LabelSettings):
     def _labels_have_a_set(self) -> TableSettings:
         if self.label_set is None and (self.votes or self.label_pattern or self.columns.labels or self.coarsen_to):
             raise ValueError("labels need `label_set`, the set that they come from")
+        if self.compound is not None and (self.columns.labels is None or "," in self.compound):
+            raise ValueError("`compound` joins the labels of `columns.labels` by a text without a comma")
         if self.votes is not None and self.label_set is not None:
             for label in self.votes.columns:
                 get_label_set(self.label_set).canonical(label)

@@ -20,6 +20,7 @@ from lavis_emovit.evaluation.metrics import (
     classification,
     comparison,
     dimensional,
+    folds,
     hierarchy,
     label_ranking,
     registry,
@@ -33,7 +34,7 @@ PAGE = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
 RESULT = json.loads((ROOT / "benchmarks" / "metrics.json").read_text(encoding="utf-8"))
 
 MODULES = (
-    *(action_units, calibration, classification, comparison, dimensional, hierarchy),
+    *(action_units, calibration, classification, comparison, dimensional, folds, hierarchy),
     *(
         label_ranking,
         registry,
@@ -46,6 +47,7 @@ MODULES = (
 # Heading -> the results whose numbers it explains.
 RESULTS = {
     "Labels": [classification.ClassificationMetrics, classification.ClassMetrics],
+    "Folds": [folds.Fold, folds.FoldMetrics],
     "From coarse to fine": [hierarchy.LevelMetrics],
     "Confidence": [calibration.Calibration],
     "Valence, arousal and other numbers": [dimensional.AgreementOfNumbers, dimensional.DimensionalMetrics],
@@ -56,7 +58,8 @@ RESULTS = {
 }
 # Fields with names and counts, which are not metrics.
 PLAIN = {
-    "before", "after", "bins", "calibration", "dimensions", "intervals", "label", "label_set", "labels", "levels",
+    "before", "after", "bins", "calibration", "dimensions", "folds", "groups", "intervals", "label", "label_set",
+    "labels", "levels",
     "majority_label", "metric", "name", "num_errors", "num_invalid", "num_labels",
     "num_only_after", "num_only_before", "num_pairs", "num_samples", "predicted", "scale", "support", "threshold",
     "units",

@@ -89,8 +89,8 @@ def _mafw_compound(root: Path) -> Expected:
         lines.append(f'{name}\t{labels}\t一个女人\tA woman says "no", number {number}.')
     _text(root / "caption-label" / "multi_label.txt", lines)
     return Expected(20, "mafw_compound/20002", {
-        "labels": ["anger", "disgust", "anxiety"], "emotion": None, "caption": 'A woman says "no", number 2.',
-        "clip": _clip(),
+        "emotion": "anger and anxiety and disgust", "caption": 'A woman says "no", number 2.', "clip": _clip(),
+        "label_set": "labels: anger and anxiety and disgust, happiness and surprise",
     })  # fmt: skip
 
 

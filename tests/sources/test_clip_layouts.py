@@ -8,6 +8,7 @@ Properties:
 - a JSON object of rows is read by `key`, and without it refused with the setting;
 - settings that do not fit together are refused;
 - `test_fold` tests one fold and trains on the others; a fold that nobody is in is an error with those that exist;
+- several labels of a row may be one compound class, whatever their order;
 - settings that a dataset does not use change nothing that its shards are compared by;
 - split lists name the folders of frames;
 - an annotated frame of Aff-Wild2 may be a clip with its neighbours, whose key frame it is.
@@ -123,6 +124,7 @@ def test_a_json_object_of_rows(tmp_path):
         ({"clips": FRAMES, "columns": {"start": "a"}}, "`columns.start` and `end` are times in a video"),
         ({"columns": {"end": "a"}}, "`columns.start` and `end` are times in a video"),
         ({"clips": VIDEOS, "gather": True}, "`pixels` and `gather` are for images"),
+        ({"compound": " and "}, "`compound` joins the labels of `columns.labels`"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(node, expected):
@@ -150,12 +152,24 @@ def test_folds(tmp_path):
     assert "`test_fold` gives the splits" in " ".join(problems)
 
 
+def test_compound_classes(tmp_path):
+    for name in "123":
+        _file(tmp_path / f"{name}.png")
+    _file(tmp_path / "t.csv", "image;labels\n1.png;joy+fear\n2.png;fear\n3.png;fear+joy\n")
+    node = {"file": "t.csv", "label_set": "emotion6", "separator": "+", "columns": {"labels": "labels"}}
+    records, _ = _read(tmp_path, "table", compound=" and ", **node)
+    assert [one.emotion for one in records] == ["fear and joy", "fear", "fear and joy"]
+    assert {one.label_set for one in records} == {"labels: fear, fear and joy"} and records[0].labels is None
+    records, _ = _read(tmp_path, "table", **node)
+    assert records[0].labels == ["joy", "fear"] and records[0].emotion is None
+
+
 def test_new_settings_leave_earlier_shards_valid():
     old = {"path": "t.csv", "split": None, "images": None, "where": {}}
     assert TableFile(path="t.csv").model_dump() == old
     assert TableFile(path="t.csv", fold=0).model_dump() == {**old, "fold": 0}
     for settings in (TableSettings(), FolderSettings(), AffWild2Settings(), DeclaredPreparation(source="table")):
-        added = {"key", "clips", "group_pattern", "clip", "test_fold"} & set(type(settings).model_fields)
+        added = {"key", "clips", "group_pattern", "compound", "clip", "test_fold"} & set(type(settings).model_fields)
         assert added and all(getattr(settings, key) is None for key in added)
 
 

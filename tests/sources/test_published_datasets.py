@@ -50,7 +50,7 @@ from lavis_emovit.sources.statistics import PublishedCounts, compare_counts
 
 NAMES = list(all_entries()[0])
 # Ratings, action units, several labels or captions, but not a single emotion for a question.
-WITHOUT_QUESTIONS = ("oasis", "bass", "emotic", "disfa", "bp4d", "oxford_hic", "mafw_compound")
+WITHOUT_QUESTIONS = ("oasis", "bass", "emotic", "disfa", "bp4d", "oxford_hic")
 # Benchmarks without a training split, or with answers in words: their other splits have no label of an emotion.
 WITHOUT_LABELS: dict[str, set[str]] = {
     "pope": set(), "mme": set(), "scienceqa": set(), "vqav2": set(),

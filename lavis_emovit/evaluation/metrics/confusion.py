@@ -14,10 +14,16 @@ def confusion_metrics(true_N: np.ndarray, predicted_N: np.ndarray, num_labels: i
 
 
 def resampled_metrics(
-    true_N: np.ndarray, predicted_N: np.ndarray, num_labels: int, resamples: Resamples
+    true_N: np.ndarray,
+    predicted_N: np.ndarray,
+    num_labels: int,
+    resamples: Resamples,
+    inside_N: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
-    """The same on resamples: name -> float64 [R]."""
-    return _metrics(resamples.sums(_one_hot(true_N, predicted_N, num_labels)))
+    """The same on resamples: name -> float64 [R]. With `inside_N`, bool, of these rows; NaN where none is resampled."""
+    features_NF = _one_hot(true_N, predicted_N, num_labels)
+    with np.errstate(invalid="ignore"):
+        return _metrics(resamples.sums(features_NF if inside_N is None else features_NF * inside_N[:, None]))
 
 
 def _one_hot(true_N: np.ndarray, predicted_N: np.ndarray, num_labels: int) -> np.ndarray:

@@ -11,6 +11,7 @@ from lavis_emovit.evaluation.benchmark_rows import BenchmarkRows, group_key, res
 from lavis_emovit.evaluation.metrics.rows import resamples_of
 from lavis_emovit.evaluation.report.comparison import between, comparison_table, comparisons_note, within
 from lavis_emovit.evaluation.report.folder import Folder
+from lavis_emovit.evaluation.report.folds import folds_parts
 from lavis_emovit.evaluation.report.images import shown_images
 from lavis_emovit.evaluation.report.parts import benchmark_parts
 from lavis_emovit.evaluation.report.rewards import groups_section, reward_charts
@@ -101,6 +102,9 @@ def side_by_side(folders: Sequence[Folder]) -> list[Section]:
             parts.append(Part(tables=[_runs_table(group)]))
             if seeds := _seeds_table(group):
                 parts.append(text_part("seeds", noun, tables=[seeds]))
+            folds, unmeasured = folds_parts(group)
+            parts += folds
+            problems = [*problems, *unmeasured]
             if losses := overlaid_losses(group):
                 parts.append(Part(f"{noun}-losses", charts=losses))
         elif table := headline_table([(one.label, one.summary) for one in group if one.benchmarks], "suites-headline"):

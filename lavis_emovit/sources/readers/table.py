@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import reprlib
 from collections import Counter
@@ -11,11 +10,12 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Literal
 
-from lavis_emovit.emotion.labels import LabelSet, get_label_set
+from lavis_emovit.emotion.labels import CUSTOM_PREFIX, LabelSet, get_label_set, joined_labels
 from lavis_emovit.errors import DataError
 from lavis_emovit.records import EmotionRecord
-from lavis_emovit.sources.base import FOLD, Reader, group_name, parse_number
+from lavis_emovit.sources.base import FOLD, Reader, group_name
 from lavis_emovit.sources.clip_files import part_of_video
+from lavis_emovit.sources.table_cells import cell_box, cell_number, cell_text
 from lavis_emovit.sources.table_files import Row, has_embedded_images, read_rows
 from lavis_emovit.sources.table_settings import TableFile, TableSettings, fill
 
@@ -86,14 +86,19 @@ class TableReader(Reader, layout="table"):
                 yield line if len(tables) == 1 else f"{table.path}, {line}", row, table
 
     def records(self) -> Iterator[EmotionRecord]:
-        if self.settings.repeated == "refuse":
+        if self.settings.repeated == "refuse" and self.settings.compound is None:
             yield from self._records()
             return
-        for record in list(self._records()):
+        found = list(self._records())
+        changes = {}
+        if self.settings.compound is not None:
+            classes = {record.emotion for record in found if record.emotion is not None}
+            changes["label_set"] = get_label_set(f"{CUSTOM_PREFIX} {joined_labels(sorted(classes))}").name
+        for record in found:
             if record.id in self._contradicted:
                 self.notes.skip(_CONTRADICTION, expected=True, example=record.image)
             else:
-                yield record
+                yield record.model_copy(update=changes)
 
     def _records(self) -> Iterator[EmotionRecord]:
         self._first: dict[str, tuple[str, int]] = {}  # id -> place of its row, hash of its record
@@ -111,7 +116,7 @@ class TableReader(Reader, layout="table"):
                 if not isinstance(row, dict):
                     raise DataError(row)
                 passes[table.path] += 1
-                cells = {name: _text(value) for name, value in row.items()}
+                cells = {name: cell_text(value) for name, value in row.items()}
                 if any(cells.get(column) != value for column, value in table.where.items()):
                     continue
                 taken[table.path] += 1
@@ -188,7 +193,7 @@ class TableReader(Reader, layout="table"):
         for field in _NUMBERS:
             column = getattr(columns, field)
             if column is not None and cells[column]:
-                values[field] = self._scaled(field, _number(cells[column], column), column)
+                values[field] = self._scaled(field, cell_number(cells[column], column), column)
         image = self._image(row, cells, table, values)
         if image is None:
             return None
@@ -210,13 +215,15 @@ class TableReader(Reader, layout="table"):
             if labels and not values["labels"]:
                 self.notes.skip(f"no label has an equivalent in {settings.coarsen_to}", expected=True)
                 return None
+            if settings.compound is not None and (several := values.pop("labels")):
+                values["emotion"] = settings.compound.join(sorted(several))
         if columns.box:
-            box = _box(row, columns.box)
+            box = cell_box(row, columns.box)
             if box is not None and settings.box_format == "size":
                 box[2:] = [box[0] + box[2], box[1] + box[3]]
             values["box"] = box
         if columns.action_units:
-            units = {n: _number(cells[c], c) for n, c in columns.action_units.items() if cells[c]}
+            units = {n: cell_number(cells[c], c) for n, c in columns.action_units.items() if cells[c]}
             values["action_units"] = units or None
         values["extra"] = {name: cells[name] for name in columns.extra if cells[name]}
         if table.fold is not None:
@@ -290,11 +297,11 @@ class TableReader(Reader, layout="table"):
     def _votes(self, cells: dict[str, str]) -> dict[str, Any] | None:
         votes = self.settings.votes
         assert votes is not None and self._labels is not None
-        counts = {self._labels.canonical(label): _number(cells[c], c) for label, c in votes.columns.items()}
-        beside = {name: _number(cells[c], c) for name, c in votes.beside.items()}
+        counts = {self._labels.canonical(label): cell_number(cells[c], c) for label, c in votes.columns.items()}
+        beside = {name: cell_number(cells[c], c) for name, c in votes.beside.items()}
         if any(count < 0 for count in (*counts.values(), *beside.values())):
             raise DataError("a count of votes is negative")
-        void = max((_number(cells[c], c) for c in votes.void), default=0.0)
+        void = max((cell_number(cells[c], c) for c in votes.void), default=0.0)
         if void > 0 and void >= max((*counts.values(), *beside.values())):
             self.notes.skip(f"most votes are for {' or '.join(votes.void)}", expected=True)
             return None
@@ -337,7 +344,7 @@ class TableReader(Reader, layout="table"):
             value = (
                 [one or other for one, other in parts] if text.startswith("[") else text.split(self.settings.separator)
             )
-        names = [self.settings.renamed(name) for name in map(_text, value or ()) if name]
+        names = [self.settings.renamed(name) for name in map(cell_text, value or ()) if name]
         return list(dict.fromkeys(self.settings.canonical(name, self._labels) for name in names if name is not None))
 
     def _coarser_labels(self, labels: list[str]) -> list[str]:
@@ -365,40 +372,6 @@ def _gather(drafts: dict[str, tuple[str, dict[str, Any]]], place: str, values: d
         draft["counts"][utterance["emotion"]] += 1
     if utterance["text"]:
         draft["utterances"].append({key: value for key, value in utterance.items() if value is not None})
-
-
-def _text(value: Any) -> str:
-    """A cell as text; the empty values of table formats give an empty string."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    return value.strip() if isinstance(value, str) else str(value)
-
-
-def _number(text: str, column: str) -> float:
-    try:
-        return parse_number(text or "0")
-    except ValueError:
-        raise DataError(f"column '{column}': '{text}' is not a number") from None
-
-
-# Also the minus sign of typesetters (U+2212), to refuse it rather than lose it.
-_FLOAT = re.compile(r"[-\u2212]?(?<![\d.])(?:\d[\d_]*(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?")
-
-
-def _box(row: Row, columns: tuple[str, ...]) -> list[float] | None:
-    """The four numbers of a box; None if all its cells are empty."""
-    value = row[columns[0]] if len(columns) == 1 else [row[column] for column in columns]
-    if isinstance(value, str):
-        parts: list[Any] = _FLOAT.findall(value)
-    else:
-        parts = value if isinstance(value, list) else [value]
-    cells = [_text(part) for part in parts]
-    if not any(cells) and (not isinstance(value, str) or not value.strip()):
-        return None
-    if len(cells) != 4 or not all(cells):
-        names = f"column '{columns[0]}'" if len(columns) == 1 else f"columns {', '.join(columns)}"
-        raise DataError(f"{names}: expected four numbers (left, top, right, bottom), got {reprlib.repr(value)}")
-    return [_number(cell, columns[0]) for cell in cells]
 
 
 def _found(pattern: str, image: str, what: str) -> str:

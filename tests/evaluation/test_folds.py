@@ -1,0 +1,119 @@
+"""WAR and UAR over folds.
+
+Properties:
+- they are scikit-learn's accuracy and balanced accuracy, averaged over the folds; so are those of resamples, whose
+  quantiles are the interval;
+- rows of one group, also in several folds, are resampled together, which widens the interval of repeated rows;
+- a record in two folds, a single fold, and a fold of errors are refused;
+- a report of runs that differ in the tested fold shows each fold and the means, and only then.
+"""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+from report_page import page_of
+from sklearn.metrics import accuracy_score, recall_score
+
+from lavis_emovit.errors import DataError
+from lavis_emovit.evaluation.metrics.folds import fold_metrics
+from lavis_emovit.evaluation.metrics.resampling import Resamples
+from lavis_emovit.evaluation.predictions import PredictionRow
+from lavis_emovit.evaluation.report.page import write_comparison
+
+LABELS = ("anger", "fear", "joy")
+
+
+def _rows(name: str, size: int, seed: int, *, groups: int | None = None) -> list[PredictionRow]:
+    draw = np.random.default_rng(seed)
+    true = draw.choice(LABELS, size, p=[0.6, 0.3, 0.1])
+    guess = np.where(draw.random(size) < 0.6, true, draw.choice([*LABELS, ""], size))
+    return [
+        PredictionRow(
+            instance_id=f"{name}{n}", record_id=f"{name}{n}", label=str(true[n]), prediction=str(guess[n]) or None,
+            slices=None if groups is None else {"group": f"film {n % groups}"},
+        )
+        for n in range(size)
+    ]  # fmt: skip
+
+
+def _sklearn(rows, weights=None):
+    true, predicted = [row.label for row in rows], [row.prediction or "invalid" for row in rows]
+    present = sorted({label for n, label in enumerate(true) if weights is None or weights[n] > 0})
+    recalls = recall_score(true, predicted, labels=present, average="macro", sample_weight=weights, zero_division=0)
+    return accuracy_score(true, predicted, sample_weight=weights), recalls
+
+
+def test_means_and_intervals_are_those_of_scikit_learn():
+    folds = {"1": _rows("a", 40, 1), "2": _rows("b", 31, 2), "3": _rows("c", 35, 3)}
+    metrics = fold_metrics(folds, LABELS, num_resamples=60)
+    expected = np.array([_sklearn(rows) for rows in folds.values()])
+    assert [(one.war, one.uar) for one in metrics.folds.values()] == [pytest.approx(tuple(row)) for row in expected]
+    assert (metrics.war, metrics.uar) == pytest.approx(tuple(expected.mean(axis=0)))
+    assert metrics.num_samples == 106 and metrics.groups is None
+    resampled = []
+    for weights in np.concatenate(list(Resamples(106, num_resamples=60).weights())):
+        parts = np.split(weights, [40, 71])
+        resampled.append(np.mean([_sklearn(rows, part) for rows, part in zip(folds.values(), parts)], axis=0))
+    low, high = np.quantile(resampled, [0.025, 0.975], axis=0)
+    assert (metrics.war_interval.low, metrics.uar_interval.low) == pytest.approx(tuple(low))
+    assert (metrics.war_interval.high, metrics.uar_interval.high) == pytest.approx(tuple(high))
+
+
+def test_groups_are_resampled_as_a_whole():
+    folds = {"1": _rows("a", 60, 1, groups=6), "2": _rows("b", 60, 2, groups=6)}
+    grouped = fold_metrics(folds, LABELS, group_by="group")
+    assert grouped.groups == 6
+    assert grouped.war == fold_metrics(folds, LABELS).war
+    # A film is all right or all wrong, so there are six observations and not 120.
+    alike = {
+        fold: [
+            row.model_copy(update={"prediction": row.label if row.slices == {"group": "film 0"} else None})
+            for row in rows
+        ]
+        for fold, rows in folds.items()
+    }
+    widths = [
+        interval.high - interval.low
+        for interval in (fold_metrics(alike, LABELS, group_by=by).war_interval for by in ("group", None))
+    ]
+    assert widths[0] > 2 * widths[1]
+
+
+def test_folds_that_cannot_be_compared_are_refused():
+    rows = _rows("a", 20, 1)
+    with pytest.raises(DataError, match="at least two folds, got 1"):
+        fold_metrics({"1": rows}, LABELS)
+    with pytest.raises(DataError, match="record 'a0' is tested in the folds 1 and 2"):
+        fold_metrics({"1": rows, "2": rows}, LABELS)
+    failed = [row.model_copy(update={"prediction": None, "error": "broken"}) for row in _rows("b", 3, 2)]
+    with pytest.raises(DataError, match="all 3 rows are errors"):
+        fold_metrics({"1": rows, "2": failed}, LABELS)
+
+
+def test_a_report_shows_the_folds(make_run, tmp_path):
+    small = {"num_rows": 30, "num_images": 0, "with_scores": False, "validate": False}
+    runs = [make_run(f"fold-{fold}", seed=fold, num_epochs=2, **small) for fold in (1, 2)]
+    expected = []
+    for fold, run in enumerate(runs, start=1):
+        config = yaml.safe_load((run / "config.yaml").read_text())
+        for dataset in config["datasets"].values():
+            dataset.setdefault("build_info", {}).setdefault("prepare", {})["test_fold"] = fold
+        config["run"]["output_dir"] = f"out/{fold}"
+        (run / "config.yaml").write_text(yaml.safe_dump(config))
+        path = run / "predictions" / "test-after.jsonl"
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        for row in rows:
+            row["instance_id"] = row["record_id"] = f"{fold}/{row['record_id']}"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        expected.append(_sklearn([PredictionRow.model_validate(row) for row in rows]))
+    text = page_of(write_comparison(runs, tmp_path / "all.html")).text
+    assert "Over folds" in text
+    for fold, (war, uar) in enumerate(expected, start=1):
+        assert f"Fold {fold} 30 {100 * war:.1f} % {100 * uar:.1f} %" in text
+    war, uar = np.mean(expected, axis=0)
+    assert f"Mean 60 {100 * war:.1f} %" in text and f"{100 * uar:.1f} %" in text
+    assert "Over folds" not in page_of(write_comparison([runs[0], runs[0]], tmp_path / "two.html")).text

@@ -356,7 +356,7 @@ def _asked(options: tuple[str, ...] | tuple[tuple[str, str], ...]) -> _Asked:
         ):
             marks = {mark: index for mark, index in marks.items() if not kind(mark)}
     is_quoted = tuple(text.count(" ") >= _MIN_QUOTED_SPACES or phrases.is_refusal(text) for text in texts)
-    words: Words = {}
+    words = Words()
     tokens_of = [tuple(WORD.findall(text)) for text in texts]
     for index, (text, tokens) in enumerate(zip(texts, tokens_of)):
         if not tokens or is_quoted[index] or tokens_of.count(tokens) > 1:  # "c" and "c++" have the same words

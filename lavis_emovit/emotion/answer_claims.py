@@ -15,17 +15,28 @@ from typing import Literal
 from lavis_emovit.emotion import answer_phrases as phrases
 
 AnswerStatus = Literal["ok", "invalid", "ambiguous", "refused", "negated"]
-Words = dict[tuple[str, ...], str]  # tokens of a form -> what it names
 
 _TOKEN = re.compile(r"\d+(?:\.\d+)?(?!\w)|\w+(?:'\w+)*|[^\w\s]|\n")
 _JOINS = frozenset({"and", "or", "nor", "/", "&"})
 _OR = frozenset({"or", "nor", "/"})
 # Anything that `plain_text` could change.
-_MARKUP = (*"*`#~|_\t\r\v\f\x1c\x1d\x1e\x1f", "  ", " -", "\n-")
+_MARKUP = re.compile(r"[*`#~|_\t\r\v\f\x1c-\x1f]|  |[ \n]-")
 _EMPHASIS = str.maketrans("*`#~|", "     ")
 _DASH = re.compile(r"\s(?:-{1,2}|\u2013)\s")
 WORD = re.compile(r"\w+(?:'\w+)*")
 _MAX_LIST = 120  # characters behind a label in which another one may follow
+
+
+class Words(dict[tuple[str, ...], str]):
+    """Tokens of a form -> what it names; not changed after the first text is read."""
+
+    @functools.cached_property
+    def longest(self) -> int:
+        return max(map(len, self), default=0)
+
+    @functools.cached_property
+    def first_words(self) -> frozenset[str]:
+        return frozenset(form[0] for form in self if form)
 
 
 @dataclass(frozen=True)
@@ -54,10 +65,16 @@ class Text:
 
     def __init__(self, plain: str, words: Words):
         self.plain, self.words = plain, words
-        matches = list(_TOKEN.finditer(plain))
-        self.tokens = [match.group() for match in matches]
-        self.starts = [match.start() for match in matches]
-        self.ends = [match.end() for match in matches]
+        self.tokens: list[str] = _TOKEN.findall(plain)
+
+    @functools.cached_property
+    def _spans(self) -> list[tuple[int, int]]:
+        """Start and end of each token; most texts that are read name nothing and need none."""
+        return [match.span() for match in _TOKEN.finditer(self.plain)]
+
+    @functools.cached_property
+    def starts(self) -> list[int]:
+        return [start for start, _ in self._spans]
 
     @functools.cached_property
     def mentions(self) -> list[_Mention]:
@@ -95,31 +112,33 @@ class Text:
 
     def find(self, words: Words) -> list[_Mention]:
         """All mentions, also inside idioms."""
-        longest = max(map(len, words), default=0)
-        first_words = {form[0] for form in words if form}
-        found = []
-        i = 0
-        while i < len(self.tokens):
-            token = self.tokens[i]
-            # Most tokens begin no form: neither as they are, nor without "un", "less" or "'s".
-            may_change = token[:2] == "un" or token[-2:] in ("ss", "ly", "'s") or token in phrases.ANTONYMS
-            if not may_change and token not in first_words:
-                i += 1
+        # Most tokens begin no form: neither as they are, nor without "un", "less" or "'s".
+        begins = [
+            i
+            for i, token in enumerate(self.tokens)
+            if token in words.first_words
+            or token[-2:] in ("ss", "ly", "'s")
+            or token[:2] == "un"
+            or token in phrases.ANTONYMS
+        ]
+        found: list[_Mention] = []
+        for i in begins:
+            if found and i <= found[-1].last:
                 continue
-            length, form, denies = self._form_at(i, words, longest)
+            length, form, denies = self._form_at(i, words)
             if length:
                 last = i + length - 1
-                start, end = self.starts[i], self.ends[last]
+                start, end = self._spans[i][0], self._spans[last][1]
                 found.append(_Mention(words[form], " ".join(form), i, last, start, end, denies))
-            i += max(length, 1)
         return found
 
-    def _form_at(self, i: int, words: Words, longest: int) -> tuple[int, tuple[str, ...], bool]:
+    def _form_at(self, i: int, words: Words) -> tuple[int, tuple[str, ...], bool]:
         """Number of tokens of the longest form at token `i` (0 for none), the form, and whether it denies."""
-        for length in range(min(longest, len(self.tokens) - i), 0, -1):
+        for length in range(min(words.longest, len(self.tokens) - i), 0, -1):
             form = tuple(token.removesuffix("'s") for token in self.tokens[i : i + length])
             if form in words:
-                before = self.plain[max(0, self.starts[i] - 8) : self.starts[i]]
+                start = self._spans[i][0]
+                before = self.plain[max(0, start - 8) : start]
                 return length, form, bool(phrases.DENIED_BEFORE.search(before))
         word = self.tokens[i]
         stems = [phrases.ANTONYMS.get(word, ""), word[2:] if word.startswith("un") else ""]
@@ -145,7 +164,7 @@ class Text:
 
 def plain_text(reply: str) -> str:
     """A folded answer without Markdown emphasis, with single spaces, and semicolons in place of dashes."""
-    if reply.isascii() and not any(sign in reply for sign in _MARKUP):
+    if reply.isascii() and not _MARKUP.search(reply):
         return reply
     text = reply if reply.isascii() else phrases.SCRIPT_BORDER.sub(" ", reply)
     if "-" in text or "\u2013" in text:

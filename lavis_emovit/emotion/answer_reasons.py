@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections import Counter
 
-from lavis_emovit.emotion.answer_claims import Text
+from lavis_emovit.emotion.answer_claims import Text, Words
 from lavis_emovit.emotion.answer_sentences import emotions_claimed
 from lavis_emovit.emotion.answers import text_and_words
 from lavis_emovit.emotion.label_set import LabelSet
@@ -17,7 +17,7 @@ _MASK = "something"
 def without_labels(text: str, label_set: LabelSet) -> str:
     """A text, folded, with the word "something" in place of every label in any of its forms."""
     plain, words = text_and_words(text, label_set)
-    for mention in reversed(Text(plain, {}).find(words)):
+    for mention in reversed(Text(plain, Words()).find(words)):
         plain = plain[: mention.start] + _MASK + plain[mention.end :]
     return plain
 

@@ -6,12 +6,13 @@ import functools
 import re
 
 from lavis_emovit.emotion import answer_phrases as phrases
-from lavis_emovit.emotion.answer_claims import Text, denied_mentions, plain_text
+from lavis_emovit.emotion.answer_claims import Text, Words, denied_mentions, plain_text
 from lavis_emovit.emotion.inflections import word_forms
 from lavis_emovit.emotion.label_set import LabelSet, folded
 
 _WORD = re.compile(r"\w+")
 _LETTERS_ONLY = re.compile(r"[a-z ,]*")
+_NOTHING: frozenset[str] = frozenset()
 
 
 def emotions_claimed(text: str, label_set: LabelSet) -> list[frozenset[str]]:
@@ -19,21 +20,24 @@ def emotions_claimed(text: str, label_set: LabelSet) -> list[frozenset[str]]:
 
     Only forms of one word are found. For the one emotion that an answer claims, see `answers.read_emotion`.
     """
-    label_of = _words(label_set)
-    claimed = []
-    for sentence in phrases.SENTENCE_END.split(plain_text(folded(text))):
-        words = _WORD.findall(sentence)
-        if words:
-            named = [] if label_of.keys().isdisjoint(words) else [word for word in words if word in label_of]
-            # Most sentences name nothing, or only make plain claims.
-            if not named or _is_plain(sentence, words, named):
-                claimed.append(frozenset(label_of[word] for word in named))
-            else:
-                claimed.append(claims_of(sentence, {(word,): label_of[word] for word in named}))
-    return claimed
+    sentences = phrases.SENTENCE_END.split(plain_text(folded(text)))
+    return [claimed for sentence in sentences if (claimed := _claims_of_sentence(sentence, label_set)) is not None]
 
 
-def claims_of(sentence: str, words: dict[tuple[str, ...], str]) -> frozenset[str]:
+# Reasons are read with and without the labels in them, and models repeat sentences.
+@functools.lru_cache(maxsize=1 << 13)
+def _claims_of_sentence(sentence: str, label_set: LabelSet) -> frozenset[str] | None:
+    """The labels that a sentence of normalised text claims; None if it has no words."""
+    label_of, words = _words(label_set), _WORD.findall(sentence)
+    if label_of.keys().isdisjoint(words):
+        return _NOTHING if words else None
+    named = [word for word in words if word in label_of]
+    if _is_plain(sentence, words, named):
+        return frozenset(label_of[word] for word in named)
+    return claims_of(sentence, Words({(word,): label_of[word] for word in named}))
+
+
+def claims_of(sentence: str, words: Words) -> frozenset[str]:
     """The labels whose words a sentence of normalised text claims."""
     read = Text(sentence, words)
     denied = denied_mentions(read) if read.mentions else set()

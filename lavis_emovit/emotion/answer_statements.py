@@ -10,15 +10,16 @@ from lavis_emovit.emotion.templates import answer_text
 
 CORRECT, INCORRECT = "correct", "incorrect"
 _OPPOSITE = {CORRECT: INCORRECT, INCORRECT: CORRECT}
-_WORDS: Words = {
-    **{
-        (word,): CORRECT for word in ("correct", "true", "right", "accurate", "yes", "correctly", "accurately", "valid")
-    },
-    **{
-        (word,): INCORRECT
-        for word in ("incorrect", "false", "wrong", "inaccurate", "untrue", "incorrectly", "inaccurately", "invalid")
-    },
-}
+_WORDS = Words(
+    {
+        (word,): judgement
+        for judgement, words in (
+            (CORRECT, "correct true right accurate yes correctly accurately valid"),
+            (INCORRECT, "incorrect false wrong inaccurate untrue incorrectly inaccurately invalid"),
+        )
+        for word in words.split()
+    }
+)
 _OPENING = re.compile(r"[\s\"'*(\[]*(?P<word>yes|no)\b(?![\w'-]|\s+(?:one|emotion|feeling|doubt))", re.IGNORECASE)
 # "true joy" and "on the right" judge nothing, and "correct or incorrect?" repeats the question.
 _JUDGES = (

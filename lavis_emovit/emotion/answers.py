@@ -66,7 +66,7 @@ def read_emotion(text: str, label_set: LabelSet, options: Sequence[str] | None =
 def labels_named(text: str, label_set: LabelSet) -> set[str]:
     """The labels that a text names in any form, claimed or not; "fearless" does not name fear."""
     forms = _forms(label_set)
-    found = Text(plain_text(_with_stand_ins(folded(text), forms)), {}).find(forms.words)
+    found = Text(plain_text(_with_stand_ins(folded(text), forms)), Words()).find(forms.words)
     return {mention.label for mention in found if not mention.denies}
 
 
@@ -83,7 +83,7 @@ def _with_option(answer: EmotionAnswer, chosen: set[str], plain: str, words: Wor
     (label,) = chosen
     if answer.status == "ok":
         return answer if answer.label == label else EmotionAnswer(None, "ambiguous")
-    of_label = {form: name for form, name in words.items() if name == label}
+    of_label = Words({form: name for form, name in words.items() if name == label})
     is_denied = running_text_answer(Text(plain, of_label)).status == "negated"
     return EmotionAnswer(None, "ambiguous") if is_denied else EmotionAnswer(label, "ok")
 
@@ -101,7 +101,7 @@ class _Forms(NamedTuple):
 
 @functools.lru_cache(maxsize=64)
 def _forms(label_set: LabelSet) -> _Forms:
-    words: Words = {}
+    words = Words()
     unmarked: dict[tuple[str, ...], set[str]] = {}
     stand_ins: dict[str, str] = {}
     for form, label in word_forms(label_set).items():
@@ -116,7 +116,9 @@ def _forms(label_set: LabelSet) -> _Forms:
             # "high arousal" is read as "high-arousal", but "1" is not read as "-1".
             if len(tokens) > 1 and all(map(str.isalpha, tokens)):
                 unmarked.setdefault(tokens, set()).add(label)
-    words = {tokens: next(iter(labels)) for tokens, labels in unmarked.items() if len(labels) == 1} | words
+    for tokens, labels in unmarked.items():
+        if len(labels) == 1:
+            words.setdefault(tokens, next(iter(labels)))
     longest_first = sorted(stand_ins, key=len, reverse=True)
     return _Forms(words, stand_ins, re.compile("|".join(map(_pattern, longest_first)) or "(?!)"), vocabulary_of(words))
 

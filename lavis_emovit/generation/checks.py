@@ -124,16 +124,15 @@ def contradicts_label(answer: str, label: str, label_set: LabelSet) -> bool:
 
 def is_english(text: str) -> bool:
     """Whether a text has Latin letters and, if it is long enough, common English words."""
-    letters = [character for character in text if character.isalpha()]
-    if not letters:
-        return False
-    latin = sum(character.isascii() or "\u00c0" <= character <= "\u024f" for character in letters)
-    if latin < _MIN_SHARE_OF_LATIN_LETTERS * len(letters):
-        return False
-    words = [word.casefold() for word in _WORD.findall(text)]
+    if not text.isascii():
+        letters = [character for character in text if character.isalpha()]
+        latin = sum(character.isascii() or "\u00c0" <= character <= "\u024f" for character in letters)
+        if latin < _MIN_SHARE_OF_LATIN_LETTERS * len(letters):
+            return False
+    words = _WORD.findall(text.casefold())
     if len(words) < _MIN_WORDS_FOR_LANGUAGE:
-        return True
-    return sum(word in _COMMON_WORDS for word in words) >= _MIN_SHARE_OF_COMMON_WORDS * len(words)
+        return bool(words)
+    return sum(map(_COMMON_WORDS.__contains__, words)) >= _MIN_SHARE_OF_COMMON_WORDS * len(words)
 
 
 class NearDuplicates:

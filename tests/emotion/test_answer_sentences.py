@@ -15,6 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lavis_emovit.emotion import answer_phrases as phrases
+from lavis_emovit.emotion.answer_claims import Words
 from lavis_emovit.emotion.answer_sentences import claims_of, emotions_claimed
 from lavis_emovit.emotion.inflections import word_forms
 from lavis_emovit.emotion.labels import get_label_set
@@ -62,7 +63,7 @@ def test_any_label_set():
 def test_quick_look_finds_the_same(words):
     sentence = " ".join(words).replace(" ,", ",")
     found = emotions_claimed(sentence, LEXICON)
-    assert (found or [frozenset()]) == [claims_of(sentence, FORMS)]
+    assert (found or [frozenset()]) == [claims_of(sentence, Words(FORMS))]
 
 
 @settings(max_examples=1500)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lavis_emovit.emotion.answer_claims import EmotionAnswer, Text, claimed_answer, plain_text
+from lavis_emovit.emotion.answer_claims import EmotionAnswer, Text, Words, claimed_answer, plain_text
 from lavis_emovit.emotion.answer_shortcuts import evident_label, vocabulary_of
 from lavis_emovit.emotion.inflections import word_forms
 from lavis_emovit.emotion.labels import LABEL_SETS, get_label_set
@@ -35,7 +35,8 @@ PARTS = (
 SETS = ("mikels8", "ekman6", "webemo25", "polarity2", "expressions8", "aff_wild8")
 FORMS = {name: sorted(word_forms(get_label_set(name))) for name in SETS}
 KNOWN = {
-    name: ({tuple(form.split()): label for form, label in word_forms(get_label_set(name)).items()}) for name in SETS
+    name: Words({tuple(form.split()): label for form, label in word_forms(get_label_set(name)).items()})
+    for name in SETS
 }
 
 
@@ -88,5 +89,5 @@ def test_answers_of_good_models_take_the_shortcut(frame):
 
 def test_all_sets_have_a_vocabulary():
     for label_set in LABEL_SETS.values():
-        forms = {tuple(form.split()): label for form, label in word_forms(label_set).items()}
+        forms = Words({tuple(form.split()): label for form, label in word_forms(label_set).items()})
         assert set(vocabulary_of(forms).simple.values()) <= set(label_set.labels)

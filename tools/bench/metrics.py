@@ -7,7 +7,7 @@ has little influence on it. The rows are random: the time depends on their numbe
 scores, not on values. Each family of metrics is timed from rows in memory to its result. `everything about labels` is
 the work of a suite for one model on one benchmark: classification with calibration, levels, soft labels and the
 comparison with another model. The tasks of published benchmarks (docs/tasks.md) are timed on as many rows of their own,
-in `processor_s.tasks`, with answers of 40 words where there are texts.
+in `processor_s.tasks`, with a reason of three sentences and a reference where there are texts.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from lavis_emovit.evaluation.metrics import (  # noqa: E402
     soft_label_metrics,
 )
 from lavis_emovit.evaluation.metrics.choices import choice_metrics  # noqa: E402
+from lavis_emovit.evaluation.metrics.explanations import explanation_metrics  # noqa: E402
 from lavis_emovit.evaluation.metrics.rankings import ranking_metrics  # noqa: E402
 from lavis_emovit.evaluation.metrics.reasons import reason_metrics  # noqa: E402
 from lavis_emovit.evaluation.metrics.robustness import robustness_metrics  # noqa: E402
@@ -131,11 +132,10 @@ def measure_tasks(num_rows: int, repeats: int) -> dict[str, float]:
         PredictionRow(**one, label=None, prediction=None, labels=labels[:3], predictions=some)
         for one, some in zip(alone, named)
     ]
-    words = ("storm", "people", "light", "dread", "joy", "street", "because", "calm", "sky", "they", "feel", "the")
-    texts = [" ".join(words[i] for i in random.integers(len(words), size=40)) for _ in range(200)]
+    texts = [make_reason(labels, random) for _ in range(num_rows)]
     reasons = [
-        PredictionRow(**one, label=labels[n % 8], prediction=labels[n % 7], reference=texts[(n + 1) % 200],
-                      answer=f"Predict emotion: {labels[n % 7]}. Reason: {texts[n % 200]}.",
+        PredictionRow(**one, label=labels[n % 8], prediction=labels[n % 7], reference=texts[(n + 1) % num_rows],
+                      answer=f"Predict emotion: {labels[n % 7]}. Reason: {texts[n]}",
                       slices={"attributes.scene": "street", "attributes.object": "lamp, dog"})
         for n, one in enumerate(alone)
     ]  # fmt: skip
@@ -151,12 +151,32 @@ def measure_tasks(num_rows: int, repeats: int) -> dict[str, float]:
         "statements": lambda: statement_metrics(statements),
         "rankings": lambda: ranking_metrics(rankings, 8),
         "words on wheels": lambda: word_metrics(rankings, emotion_wheels()),
+        "explanations": lambda: explanation_metrics(reasons, get_label_set("mikels8")),
         "reasons": lambda: reason_metrics(reasons, get_label_set("mikels8")),
         "robustness": lambda: robustness_metrics(variants, varied.variants, labels),
     }
     for call in families.values():
         call()  # patterns and tables are made once
     return {name: round(min(seconds_of(call) for _ in range(repeats)), 2) for name, call in families.items()}
+
+
+# What the three sentences of a reason are made of.
+SUBJECTS = ("a man", "a woman", "two children", "an old couple", "a crowd", "a dog", "a girl in a red coat")
+ACTIONS = ("stands in", "walks along", "looks over", "sits beside", "runs through", "waits near")
+PLACES = ("a dark street", "an empty beach", "a crowded market", "a green field", "a quiet lake", "an old church")
+LIGHTS = ("The dim light", "The warm sunlight", "The grey sky", "The strong contrast", "The heavy shadow")
+MOODS = ("creates a tense mood", "makes the scene feel peaceful", "gives a sense of dread", "draws the eye inwards")
+FEELINGS = ("hope", "joy", "unease", "calm")
+CAUSES = ("because nobody else is around", "since help seems far away", "as everyone shares the moment")
+
+
+def make_reason(labels: Sequence[str], random: np.random.Generator) -> str:
+    """About 30 words in three sentences, as tuned models write them: what is there, its mood, and the emotion."""
+    who, does, where, light, mood, label, feeling, why = (
+        some[random.integers(len(some))]
+        for some in (SUBJECTS, ACTIONS, PLACES, LIGHTS, MOODS, labels, FEELINGS, CAUSES)
+    )
+    return f"{who.capitalize()} {does} {where}. {light} {mood}. Viewers may feel {label} or {feeling} {why}."
 
 
 def seconds_of(call: Callable[[], object]) -> float:

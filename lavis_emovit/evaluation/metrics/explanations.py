@@ -113,17 +113,24 @@ def grounding(text: str, slices: Mapping[str, str]) -> float | None:
     A text mentions a fact if it contains all of its words, in any order and with any regular ending ("riding a horse"
     in "she rides her horses"). One of several alternatives ("beach/coast") is enough. Each object is a fact.
     """
-    facts = [fact for name in EXPLAINED_FACTS if name in slices for fact in slices[name].split(", ") if fact.strip()]
+    facts = facts_of(slices)
     if not facts:
         return None
     words = {stem(word) for word in _WORD.findall(text)}
-    return sum(_is_mentioned(fact, words) for fact in facts) / len(facts)
+    return sum(any(map(words.issuperset, _needed(fact))) for fact in facts) / len(facts)
 
 
-def _is_mentioned(fact: str, text_words: set[str]) -> bool:
+def facts_of(slices: Mapping[str, str]) -> list[str]:
+    """The facts of a record that a text can mention."""
+    return [fact for name in EXPLAINED_FACTS if name in slices for fact in slices[name].split(", ") if fact.strip()]
+
+
+@functools.lru_cache(maxsize=1 << 13)
+def _needed(fact: str) -> tuple[frozenset[str], ...]:
+    """For each alternative of a fact, the words that a text must have."""
     alternatives = [_WORD.findall(words) for words in re.split(r"/|\bor\b", fact.replace("_", " "))]
-    needed = [[stem(word) for word in words if word.casefold() not in _LITTLE_WORDS] for words in alternatives]
-    return any(words and text_words.issuperset(words) for words in needed)
+    needed = [frozenset(stem(word) for word in words if word.casefold() not in _LITTLE_WORDS) for words in alternatives]
+    return tuple(words for words in needed if words)
 
 
 @functools.lru_cache(maxsize=1 << 16)

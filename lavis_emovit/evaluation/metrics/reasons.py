@@ -14,7 +14,7 @@ import numpy as np
 
 from lavis_emovit.emotion.answer_reasons import emotion_of_reason, has_words_for
 from lavis_emovit.emotion.labels import LabelSet
-from lavis_emovit.evaluation.metrics.explanations import grounding, reason_of
+from lavis_emovit.evaluation.metrics.explanations import facts_of, grounding, reason_of
 from lavis_emovit.evaluation.metrics.instruction_answers import rouge_l
 from lavis_emovit.evaluation.metrics.registry import MeasuredRows, Metric, register_metric
 from lavis_emovit.evaluation.metrics.results import Interval, Result
@@ -94,8 +94,10 @@ def reason_metrics(
     if emotions is not None or has_words_for(label_set):
         reasons = [reason_of(row.answer or "") for row in answered]
         if emotions is None:
-            alone = [emotion_of_reason(reason, label_set, mask=False) for reason in reasons]
-            masked = [emotion_of_reason(reason, label_set) for reason in reasons]
+            read = [
+                (emotion_of_reason(one, label_set, mask=False), emotion_of_reason(one, label_set)) for one in reasons
+            ]
+            alone, masked = [one for one, _ in read], [one for _, one in read]
         else:
             alone = masked = [emotions.get(row.instance_id) for row in answered]
         num_without = sum(one is None for one in masked)
@@ -150,7 +152,7 @@ def _steps(
         )
         if steps is not None:
             measured.append(number)
-            shares.append(float(np.mean(steps)) if len(steps) else 0.0)
+            shares.append(sum(steps) / len(steps) if len(steps) else 0.0)
     if not measured:
         return {"num_with_steps": 0, **dict.fromkeys(("rec_s", "rea_s", "cot_s", "cot_s_interval"), None)}
     rec_M, rea_M = right_N[measured].astype(np.float64), np.array(shares)
@@ -168,7 +170,7 @@ def steps_of(answer: str) -> list[str]:
 def steps_by_words(row: PredictionRow, label_set: LabelSet) -> list[bool] | None:
     """Whether each step mentions a fact and contradicts nothing; None for a record without facts."""
     slices = row.slices or {}
-    if grounding("", slices) is None or row.label is None:
+    if row.label is None or not facts_of(slices):
         return None
     return [
         bool(grounding(step, slices)) and not contradicts_label(step, row.label, label_set)

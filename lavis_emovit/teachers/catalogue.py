@@ -9,14 +9,16 @@ import os
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from lavis_emovit.checkpoints.tuned_files import find_tuned
 from lavis_emovit.errors import ConfigError, UserError
 from lavis_emovit.paths import cache_root
 from lavis_emovit.settings import nearest_name
-from lavis_emovit.teachers.worker import Worker
+from lavis_emovit.teachers.worker import REINSTALL, Worker
 
 ROOT_VARIABLE = "EMOVIT_TEACHERS"
 _WORKERS = Path(__file__).resolve().parent / "workers"
@@ -76,7 +78,8 @@ class Teacher:
     def open(self) -> Worker:
         """Its process, not started yet; raises as `require`."""
         self.require()
-        return Worker(self.name, self.command(self.folder), self.version)
+        advice = REINSTALL if self.present else "Correct this"
+        return Worker(self.name, self.command(self.folder), self.version, advice=advice)
 
     def run_install(self) -> None:
         """Run the commands of `install`; UserError if a program is missing or a command fails."""
@@ -93,6 +96,7 @@ class Teacher:
 
 
 TEACHERS: dict[str, Teacher] = {}
+TUNED = "tuned:"  # before the place of a tuned model
 
 
 def register_teacher(teacher: Teacher) -> None:
@@ -103,13 +107,31 @@ def register_teacher(teacher: Teacher) -> None:
 
 
 def find_teachers(names: Iterable[str]) -> list[Teacher]:
-    """Teachers by name, each once; ConfigError for unknown names."""
+    """Teachers by name, each once; `tuned:PLACE` is a tuned model.
+
+    ConfigError for unknown names, UserError for a place without a tuned model.
+    """
     names = list(dict.fromkeys(names))
-    if problems := [
-        f"no teacher '{name}'{nearest_name(name, list(TEACHERS))}" for name in names if name not in TEACHERS
-    ]:
+    known = [name for name in names if name in TEACHERS or name.startswith(TUNED)]
+    if problems := [f"no teacher '{name}'{nearest_name(name, list(TEACHERS))}" for name in names if name not in known]:
         raise ConfigError(problems, "the teachers")
-    return [TEACHERS[name] for name in names]
+    return [TEACHERS[name] if name in TEACHERS else _tuned(name) for name in names]
+
+
+def tuned_version(location: str) -> str:
+    """The start of the hash of a tuned model's weights; UserError if there is none."""
+    return find_tuned(location).weights_sha256[:12]
+
+
+def _tuned(name: str) -> Teacher:
+    location = name.removeprefix(TUNED)
+    return Teacher(
+        name,
+        tuned_version(location),
+        "its labels",
+        names_expressions=True,
+        command=lambda folder: [sys.executable, "-m", "lavis_emovit.serving.teacher", location],
+    )
 
 
 def _node(name: str, version: str, script: str, gives: str) -> Teacher:

@@ -24,6 +24,7 @@ from lavis_emovit.outside import scrub
 from lavis_emovit.teachers.faces import Answer, Face
 
 MAX_SIDE_PX = 2048  # larger images are sent smaller: detectors shrink them anyway
+REINSTALL = "Install it again (`emovit facial teachers`)"
 _NUM_ATTEMPTS = 2  # a crash may come from the images before, such as memory that was never freed
 _MAX_FAULTS_IN_A_ROW = 3
 _KEPT_LINES = 20
@@ -45,6 +46,7 @@ class Worker:
         name: of the teacher, for messages.
         command: program and arguments.
         version: that the program must report.
+        advice: what to do if it does not work, for messages.
         start_s, answer_s: time limits for the start, and for each image.
 
     Attributes:
@@ -52,9 +54,16 @@ class Worker:
     """
 
     def __init__(
-        self, name: str, command: Sequence[str], version: str, *, start_s: float = 300.0, answer_s: float = 60.0
+        self,
+        name: str,
+        command: Sequence[str],
+        version: str,
+        *,
+        advice: str = REINSTALL,
+        start_s: float = 300.0,
+        answer_s: float = 60.0,
     ):
-        self.name, self.version = name, version
+        self.name, self.version, self._advice = name, version, advice
         self.num_restarts = 0
         self._command, self._start_s, self._answer_s = list(command), start_s, answer_s
         self._process: subprocess.Popen[bytes] | None = None
@@ -100,7 +109,7 @@ class Worker:
         if self._num_faults_in_a_row >= _MAX_FAULTS_IN_A_ROW:
             raise UserError(
                 f"teacher '{self.name}': {_MAX_FAULTS_IN_A_ROW} images in a row ended in a {fault.kind} ({fault}). "
-                "Install it again (`emovit facial teachers`), or leave it out; earlier answers are kept."
+                f"{self._advice}, or leave it out; earlier answers are kept."
             )
         return Answer(fault=fault.kind, reason=str(fault))
 
@@ -149,8 +158,7 @@ class Worker:
             )
         except OSError as error:
             raise UserError(
-                f"teacher '{self.name}': {self._command[0]} cannot be run ({error.strerror}); install it again "
-                "(`emovit facial teachers`)"
+                f"teacher '{self.name}': {self._command[0]} cannot be run ({error.strerror}). {self._advice}."
             ) from None
         self._process, self._replies = process, queue.Queue()
         assert process.stdout is not None and process.stderr is not None
@@ -161,14 +169,12 @@ class Worker:
             ready = self._reply(self._start_s)
         except _FaultError as fault:
             self._stop(kill=True)
-            raise UserError(
-                f"teacher '{self.name}' does not start: {fault}. Install it again (`emovit facial teachers`)."
-            ) from None
+            raise UserError(f"teacher '{self.name}' does not start: {fault}. {self._advice}.") from None
         if ready.get("version") != self.version:
             self._stop(kill=True)
             raise UserError(
                 f"teacher '{self.name}': version {ready.get('version')} is installed, expected {self.version}. "
-                "Install it again (`emovit facial teachers`)."
+                f"{self._advice}."
             )
 
     def _read_errors(self, stream: IO[bytes]) -> None:

@@ -20,6 +20,7 @@ from lavis_emovit.cli.generate_job import (
 from lavis_emovit.cli.generate_seke import seke
 from lavis_emovit.cli.generate_seke_tests import seke_tests
 from lavis_emovit.cli.generate_statements import statements, statements_reviewed
+from lavis_emovit.cli.generate_synthesis import synthesis
 from lavis_emovit.cli.options import EngineOption, RayAddressOption, RayWorkersOption, open_engine
 from lavis_emovit.emotion.labels import Subject
 from lavis_emovit.emotion.questions import OptionOrder
@@ -154,3 +155,4 @@ app.command("seke")(with_job_options(seke))
 app.command("seke-tests")(seke_tests)
 app.command("statements")(with_job_options(statements, exclude=("held_out", "check_overlap", "conversations")))
 app.command("statements-reviewed")(statements_reviewed)
+app.command("synthesis")(with_job_options(synthesis))

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 OFFLINE = "offline"
-SECTIONS = ("chat", "judge", "job", "mix", "seke", "statements")
+SECTIONS = ("chat", "judge", "job", "mix", "seke", "statements", "synthesis")
 
 
 @dataclass(frozen=True)

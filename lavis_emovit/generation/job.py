@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 # Further bad images are counted but not listed.
 _MAX_LISTED_PROBLEMS = 20
-_PURPOSES = [*KINDS, "caption", "attributes", "judge"]
+_PURPOSES = [*KINDS, "caption", "attributes", "synthesis", "judge"]
 
 
 class JobSettings(Settings):

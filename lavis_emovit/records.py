@@ -557,7 +557,9 @@ def _turn(turn: Any, where: str, is_exported: bool) -> tuple[str, str]:
         text = " ".join(texts) if all(isinstance(one, str) for one in texts) else None
     if not isinstance(speaker, str) or not isinstance(text, str):
         raise DataError(f"{where} must be {{'from': 'human' or 'gpt', 'value': <text>}}")
-    exact = text.removeprefix("<image>\n" if "value" in turn else "<image>")
+    # FABA-Instruct has the image behind the question.
+    in_value = text.removeprefix("<image>\n").removesuffix("\n<image>")
+    exact = in_value if "value" in turn else text.removeprefix("<image>")
     if not is_exported or "<image>" in exact:
         exact = _IMAGE_TOKEN.sub(" ", text).strip()
     return _SPEAKERS.get(speaker, speaker), exact

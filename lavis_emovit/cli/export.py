@@ -20,7 +20,7 @@ def _group() -> None:
 def data(
     place: Annotated[str, Argument(help="Records file, shards, or the folder of a prepared dataset.")],
     out: Annotated[Path, Option(help="Folder to create.")],
-    format: Annotated[str, Option(help="llava, ms-swift, llamafactory, trl, easyr1 or verl.")],
+    format: Annotated[str, Option(help="llava, ms-swift, llamafactory, trl, easyr1, verl or faba.")],
     images: Annotated[Path | None, Option(help="Folder of the image paths, if not the records'.")] = None,
     kinds: Annotated[str | None, Option(help="Kinds of instructions, separated by commas; by default all.")] = None,
     join: Annotated[bool, Option("--join", help="One conversation per image instead of one per question.")] = False,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 from lavis_emovit.records import RECORD_KEY
@@ -78,6 +79,25 @@ def _llava(row: Conversation) -> dict[str, Any]:
         turns.append({"from": "human", "value": question if number else f"{IMAGE_TOKEN}\n{question}"})
         turns.append({"from": "gpt", "value": answer})
     return {"id": row.id, "image": row.image, "conversations": turns, **row.carried}
+
+
+def _faba(row: Conversation) -> dict[str, Any]:
+    """The rows of FABA-Instruct (README.md and scripts/train_emola of JackYFL/EmoLA at 214abb5).
+
+    `<image>` is behind the question. `landmark` is the place of EmoLA's facial features, which only its own
+    feature_extraction/landmark computes.
+    """
+    ((question, answer),) = row.turns
+    turns = [{"from": "human", "value": f"{question}\n{IMAGE_TOKEN}"}, {"from": "gpt", "value": answer}]
+    landmark = PurePosixPath("landmarks", *PurePosixPath(row.image).parts[1:]).with_suffix(".npy")
+    return {
+        "source": row.source,
+        "image": row.image,
+        "id": row.id,
+        "conversations": turns,
+        "landmark": str(landmark),
+        **row.carried,
+    }
 
 
 def _messages_and_paths(row: Conversation) -> dict[str, Any]:
@@ -172,5 +192,12 @@ FORMATS = {
             extra_info={RECORD_KEY: TEXT},
         ),
         has_turns=False,
+    ),
+    "faba": Format(
+        ".json",
+        _faba,
+        "--data_path {file} --image_folder {out}",
+        has_turns=False,
+        reserved=(*_MEDIA, "ASSISTANT: ", "</s>"),
     ),
 }

@@ -116,6 +116,15 @@ def test_rows_are_what_the_trainer_reads(folder, tmp_path, name, join):
                 for turn in messages
             ],
         },
+        "faba": {
+            "source": "tiny",
+            "image": image,
+            "landmark": f"landmarks/val/{record.image.rpartition('.')[0]}.npy",
+            "conversations": [
+                {"from": "human", "value": "Which?\n<image>"},
+                {"from": "gpt", "value": "Predict emotion: contentment"},
+            ],
+        },
         "ms-swift": {"messages": messages, "images": [image]},
         "llamafactory": {"messages": messages, "images": [image]},
         "trl": {"images": embedded}

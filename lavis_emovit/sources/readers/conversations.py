@@ -32,6 +32,7 @@ _KEYS = frozenset({
     "id", "image", "images", "conversations", "messages", "kind", "provenance", "split", "emotion", RECORD_KEY,
     *_QUESTIONS, *_QUESTIONS.values(), "reward_model", "data_source", "extra_info",
 })  # fmt: skip
+_KEYS_OF_FABA = frozenset({"source", "landmark"})  # in files of `emovit export data`, which follow from the others
 _ROWS_AT_ONCE = 32
 
 
@@ -117,8 +118,9 @@ class ConversationReader(Reader, layout="conversations"):
         for item in items:
             self.notes.num_rows += 1
             if isinstance(item, dict):
+                known = _KEYS | _KEYS_OF_FABA if RECORD_KEY in item else _KEYS
                 self.notes.unused |= dict.fromkeys(
-                    name for name in item if name not in _KEYS and name not in self.settings.ignore
+                    name for name in item if name not in known and name not in self.settings.ignore
                 )
             yield item
 

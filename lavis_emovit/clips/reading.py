@@ -174,14 +174,18 @@ def bundle_of(frames: Sequence[tuple[float, str, bytes]]) -> bytes:
     return buffer.getvalue()
 
 
-def film_strip(source: bytes | Path, clip: Clip, height_px: int, *, root: Path | None = None) -> Image.Image:
-    """Some frames of a clip side by side, from its beginning to its end; for the arguments see `open_clip`."""
+def film_strip(
+    source: bytes | Path, clip: Clip, height_px: int, *, root: Path | None = None, columns: int = STRIP_FRAMES
+) -> Image.Image:
+    """Some frames of a clip in rows of `columns`, each `height_px` high, from its beginning to its end.
+
+    For the other arguments and errors see `open_clip`.
+    """
     settings = FrameSettings(num_frames=STRIP_FRAMES)
     frames = read_frames(source, clip, settings, root=root, min_side_px=height_px)
     small = [ImageOps.contain(image, (2 * height_px, height_px)) for _, image in frames]
-    strip = Image.new("RGB", (sum(image.width for image in small), max(image.height for image in small)))
-    left = 0
-    for image in small:
-        strip.paste(image, (left, 0))
-        left += image.width
+    width, height = max(image.width for image in small), max(image.height for image in small)
+    strip = Image.new("RGB", (columns * width, -(-len(small) // columns) * height))
+    for place, image in enumerate(small):
+        strip.paste(image, (place % columns * width, place // columns * height))
     return strip

@@ -40,7 +40,10 @@ def examples(tuned: Tuned, place: str | None = None, image_root: Path | None = N
     """
     if place is None:
         return _of_run(tuned)
-    found = input_images([place], image_root)
+    given = input_images([place], image_root)
+    found = [one for one in given if one.clip is None and (one.record is None or one.record.clip is None)]
+    if len(found) < len(given):
+        _note_clips(len(given) - len(found))
     chosen = [found[number] for number in _spread(len(found))]
     return [_example(one.read(), one.record.emotion if one.record is not None else None) for one in chosen]
 
@@ -55,8 +58,15 @@ def _of_run(tuned: Tuned) -> list[Example]:
         logger.warning("no examples from the test split: %s", error)
         return []
     numbers = opened.numbers()
-    items = opened.items([numbers[place] for place in _spread(len(numbers))])
-    return [_example(item.image_bytes, item.truth.label) for item in items]
+    items = list(opened.items([numbers[place] for place in _spread(len(numbers))]))
+    images = [item for item in items if item.record.clip is None]
+    if len(images) < len(items):
+        _note_clips(len(items) - len(images))
+    return [_example(item.image_bytes, item.truth.label) for item in images]
+
+
+def _note_clips(count: int) -> None:
+    logger.warning("%d clips are no examples, because the page takes images only", count)
 
 
 def _spread(count: int) -> list[int]:

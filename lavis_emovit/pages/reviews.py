@@ -15,11 +15,15 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import Field
 
+from lavis_emovit.clips.clip import Clip
+from lavis_emovit.clips.reading import STRIP_FRAMES, film_strip
+from lavis_emovit.clips.video import VIDEO_SUFFIXES
 from lavis_emovit.emotion.label_set import LabelSet
 from lavis_emovit.emotion.labels import CUSTOM_PREFIX, get_label_set, joined_labels
 from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.evaluation.sheets import nominal_alpha
 from lavis_emovit.files import parse_json, read_file
+from lavis_emovit.images import jpeg_of
 from lavis_emovit.pages.decisions import add_line
 from lavis_emovit.records import EmotionRecord, find_image_root, read_records
 from lavis_emovit.settings import FrozenModel
@@ -27,6 +31,7 @@ from lavis_emovit.tuned.predictions import ImagePrediction
 
 Action = Literal["accept", "correct", "skip"]
 ModelT = TypeVar("ModelT", bound=FrozenModel)
+_STRIP_PX = 240
 
 
 class Decision(FrozenModel):
@@ -118,7 +123,7 @@ def open_review(path: Path, images: Path | None = None, labels: str | None = Non
     items = tuple(
         ReviewItem(
             one.id,
-            partial(read_file, root / one.image),
+            partial(read_file, root / one.image) if one.clip is None else partial(_strip, root, one.clip, one.image),
             label_set.canonical(one.emotion) if one.emotion is not None else None,
             one,
         )
@@ -127,6 +132,11 @@ def open_review(path: Path, images: Path | None = None, labels: str | None = Non
     if not items:
         raise UserError(f"{path}: has nothing to review")
     return Review(items, label_set, root)
+
+
+def _strip(root: Path, clip: Clip, image: str) -> bytes:
+    """A film strip of a clip, as an image."""
+    return jpeg_of(film_strip(root / image, clip, _STRIP_PX, root=root, columns=STRIP_FRAMES // 2))
 
 
 def _lines(path: Path, kind: type[ModelT], problem: str) -> Iterator[ModelT]:
@@ -149,6 +159,7 @@ def _record(row: ImagePrediction, root: Path, label_set: LabelSet) -> EmotionRec
         source="predictions",
         emotion=row.emotion,
         label_set=label_set.name,
+        clip=Clip() if path.suffix.lower().removeprefix(".") in VIDEO_SUFFIXES else None,
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -12,18 +11,18 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from lavis_emovit.clips.reading import film_strip
 from lavis_emovit.distributed import processes
 from lavis_emovit.errors import ConfigError, DataError
 from lavis_emovit.evaluation.adapters.base import Item
-from lavis_emovit.evaluation.adapters.lavis_model import LavisModel
+from lavis_emovit.evaluation.adapters.lavis_model import LavisModel, with_frames
 from lavis_emovit.evaluation.benchmark_rows import BenchmarkRows
 from lavis_emovit.evaluation.benchmarks import Method
 from lavis_emovit.evaluation.predictions import PredictionRow, read_predictions, write_predictions
 from lavis_emovit.evaluation.questions import example_question
+from lavis_emovit.evaluation.report.images import small_copy
 from lavis_emovit.evaluation.suite.benchmark_data import ImageBatches, OpenBenchmark
 from lavis_emovit.evaluation.suite.requests import BatchRequests, Prepared
-from lavis_emovit.images import decode_image
+from lavis_emovit.images import jpeg_of
 from lavis_emovit.models.protocol import EmotionModel
 from lavis_emovit.runners.engines.base import Engine
 from lavis_emovit.runners.run_folder import RunFolder
@@ -100,9 +99,13 @@ class Evaluator:
         return processes.on_main(lambda: self._metrics(benchmark, read_predictions(path)) if path.exists() else None)
 
     def _adapter(self, benchmark: RunBenchmark) -> LavisModel:
+        image_processor, text_processor = benchmark.processors or self._model.processors()
+        if benchmark.frames is not None:
+            image_processor = with_frames(image_processor, benchmark.frames) or image_processor
         return LavisModel(
             self._model,
-            *(benchmark.processors or self._model.processors()),
+            image_processor,
+            text_processor,
             run=self._engine.run,
             device=self._engine.device,
             num_beams=self._settings.num_beams,
@@ -181,14 +184,7 @@ class Evaluator:
         path = self._folder.predictions / "images" / name
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            if item.record.clip is not None:
-                image = film_strip(item.image_bytes, item.record.clip, THUMBNAIL_PX // 2)
-            else:
-                image = decode_image(item.image_bytes)
-                image.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
-            buffer = io.BytesIO()
-            image.save(buffer, "JPEG", quality=85)
-            path.write_bytes(buffer.getvalue())
+            path.write_bytes(jpeg_of(small_copy(item.image_bytes, item.record.clip, THUMBNAIL_PX)))
         return Path("predictions", "images", name).as_posix()
 
 

@@ -15,6 +15,7 @@ from lavis_emovit.runners.settings import RunSettings
 from lavis_emovit.settings import Settings, nearest_name
 
 if TYPE_CHECKING:
+    from lavis_emovit.clips.clip import FrameSettings
     from lavis_emovit.evaluation.suite.benchmark_data import OpenBenchmark
     from lavis_emovit.evaluation.trained_questions import TrainedQuestion, TrainedQuestions
     from lavis_emovit.runners.config import Config
@@ -34,11 +35,13 @@ class RunBenchmark:
         data: its records and questions.
         method: its scoring method.
         processors: image and text processor of a split that the recipe only names; None: those of the model.
+        frames: which frames of clips a model with its own processors gets; None: it reads images.
     """
 
     data: OpenBenchmark
     method: Method
     processors: tuple[Any, Any] | None = None
+    frames: FrameSettings | None = None
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,8 @@ class RecipeSplits:
             question = benchmark.data.question(benchmark.method)
             questions += [question] if question is not None and question not in questions else []
         named = next((one.data.settings.dataset for one in benchmarks if one.processors is not None), None)
+        if named is None and benchmarks:
+            named = _with_frames(config, benchmarks[0].data.settings.dataset)
         dataset: Any = config.datasets.get(named) if named is not None else None
         return TrainedQuestions(
             questions=tuple(questions),
@@ -100,6 +105,18 @@ class RecipeSplits:
             num_beams=config.run.num_beams,
             min_length=config.run.min_len,
         )
+
+
+def _with_frames(config: Config, dataset: str) -> str | None:
+    """The dataset whose evaluation says which frames of clips are looked at: this one, or else the first that does."""
+    own = [dataset] if dataset in config.datasets else []
+    return next((name for name in (*own, *config.datasets) if _eval_frames(config.datasets[name]) is not None), None)
+
+
+def _eval_frames(dataset: Any) -> FrameSettings | None:
+    pair = getattr(dataset, "vis_processor", None)  # settings of custom datasets may have none
+    frames: FrameSettings | None = getattr(getattr(pair, "eval", None), "frames", None)
+    return frames
 
 
 def _eval_processor(dataset: Any, key: str) -> dict[str, Any] | None:
@@ -220,7 +237,9 @@ def _opened(
         except (DataError, ConfigError) as error:
             problems.append(f"{key}.{name}: {error}")
             continue
-        found[name] = RunBenchmark(data, settings.scoring_method)
+        dataset = _with_frames(config, settings.dataset)
+        frames = _eval_frames(config.datasets[dataset]) if dataset is not None else None
+        found[name] = RunBenchmark(data, settings.scoring_method, frames=frames)
     return found
 
 

@@ -6,6 +6,7 @@ Properties:
 - without settings of frames, clips stop training with an advice;
 - rows of predictions have the times of the frames; a model that reads only images gives an error row;
 - in suites, models of this plugin get the frames that their entry or their run names;
+- benchmarks of a run ask with the frames of their dataset's evaluation, else with those of the first that has some;
 - a video file and records of clips can be predicted.
 """
 
@@ -24,6 +25,7 @@ from video_files import write_video
 
 from lavis_emovit.clips.clip import Clip, FrameSettings
 from lavis_emovit.clips.reading import bundle_of
+from lavis_emovit.datasets.settings import DatasetSettings
 from lavis_emovit.datasets.shard_dataset import EmotionShardDataset
 from lavis_emovit.emotion.labels import get_label_set
 from lavis_emovit.errors import DataError
@@ -38,6 +40,9 @@ from lavis_emovit.processors.emovit_image_train import EmovitImageTrainProcessor
 from lavis_emovit.processors.emovit_text import EmovitTextProcessor
 from lavis_emovit.processors.image import stack_images
 from lavis_emovit.records import EmotionRecord, Instruction, write_records
+from lavis_emovit.runners import splits
+from lavis_emovit.runners.evaluator import Evaluator
+from lavis_emovit.runners.splits import RunBenchmark
 from lavis_emovit.shards.reader import ShardReader
 from lavis_emovit.shards.writer import write_shards
 from lavis_emovit.tuned.inputs import input_images
@@ -161,6 +166,32 @@ def test_models_of_suites_get_the_frames_of_their_entry_or_run(rows, tmp_path):
     run = SimpleNamespace(questions={"image_processor": {"name": "emovit_image_eval", **FRAMES}})
     assert lavis_model._frames_of_run(run) == FrameSettings(num_frames=3)
     assert lavis_model._frames_of_run(SimpleNamespace(questions={})) is None
+
+
+def test_benchmarks_of_a_run_get_the_frames_of_its_datasets(folder):
+    def dataset(num_frames):
+        frames = None if num_frames is None else {"num_frames": num_frames}
+        return DatasetSettings.model_validate({
+            "build_info": {"annotations": {}, "images": {"storage": "x"}},
+            "vis_processor": {"eval": {"name": "emovit_image_eval", "image_size": 32, "frames": frames}},
+        })  # fmt: skip
+
+    config = SimpleNamespace(datasets={"images": dataset(None), "short": dataset(2), "long": dataset(5)})
+    chosen = {name: splits._with_frames(config, name) for name in ("long", "images", "elsewhere")}
+    assert chosen == {"long": "long", "images": "short", "elsewhere": "short"}
+    assert splits._with_frames(SimpleNamespace(datasets={"images": dataset(None)}), "images") is None
+    processors = EmovitImageEvalProcessor.from_config({"image_size": 32}), EmovitTextProcessor()
+    model, engine = (
+        SimpleNamespace(processors=lambda: processors, eval=lambda: None),
+        SimpleNamespace(run=None, device="cpu"),
+    )
+    evaluator = Evaluator(engine, model, None, SimpleNamespace(num_beams=1, min_len=1), None)
+    frames = splits._eval_frames(config.datasets["long"])
+    adapter = evaluator._adapter(RunBenchmark(None, "likelihood", frames=frames))
+    image, times_s = adapter.prepare_clip((folder / "a.mp4").read_bytes(), Clip())
+    assert image.shape == (3, 5, 32, 32) and len(times_s) == 5
+    with pytest.raises(DataError, match="set `frames`"):
+        evaluator._adapter(RunBenchmark(None, "likelihood")).prepare_clip(b"", Clip())
 
 
 def test_videos_and_records_can_be_predicted(folder, index):

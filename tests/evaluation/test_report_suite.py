@@ -10,6 +10,7 @@ gives the same bytes.
 
 from __future__ import annotations
 
+import base64
 import io
 import itertools
 import json
@@ -23,6 +24,8 @@ from report_page import check_page, page_of
 from sklearn import metrics as reference
 from suite_folder import MIKELS, make_suite, scene_rows, write_rows
 
+from lavis_emovit.clips.clip import Clip
+from lavis_emovit.clips.reading import bundle_of
 from lavis_emovit.errors import DataError
 from lavis_emovit.evaluation.metrics.comparison import holm
 from lavis_emovit.evaluation.predictions import PredictionRow, read_predictions
@@ -39,7 +42,7 @@ def suite(tmp_path_factory):
     folder = make_suite(tmp_path_factory.mktemp("suites") / "trial")
     for benchmark in read_folder(folder).benchmarks:
         ids = dict.fromkeys(row.record_id for rows in benchmark.rows.values() for row in rows)
-        keep_images(folder, benchmark, 3, ((record_id, jpeg(200)) for record_id in ids))
+        keep_images(folder, benchmark, 3, ((record_id, jpeg(200), None) for record_id in ids))
     return folder
 
 
@@ -190,7 +193,7 @@ def test_images_are_read_as_far_as_needed_and_old_ones_are_deleted(tmp_path):
     def items():
         for record_id in [chosen[0], "emoset/other", chosen[1], "emoset/never"]:
             seen.append(record_id)
-            yield record_id, jpeg(10) if record_id == chosen[0] else b"no image"
+            yield record_id, jpeg(10) if record_id == chosen[0] else b"no image", None
 
     old = folder / "pictures" / "scenes" / "old.jpg"
     old.parent.mkdir(parents=True)
@@ -202,6 +205,22 @@ def test_images_are_read_as_far_as_needed_and_old_ones_are_deleted(tmp_path):
     keep_images(folder, benchmark, 1, items())
     assert seen == []
     assert page_of(write_report(folder)).html.count(">no image<") >= 1
+
+
+def test_clips_are_film_strips_in_two_rows(tmp_path):
+    folder = make_suite(tmp_path / "trial")
+    (benchmark, *_) = read_folder(folder).benchmarks
+    chosen = list(images_to_keep(benchmark, 1))
+    frames = bundle_of([(number / 10, "jpg", jpeg(40 * number)) for number in range(6)])
+    keep_images(folder, benchmark, 1, [(record_id, frames, Clip()) for record_id in chosen])
+    with Image.open(folder / image_path("scenes", chosen[0])) as strip:
+        assert strip.size == (3 * 180, 2 * 120)
+        shades = [strip.getpixel((90 + 180 * column, 60 + 120 * row))[0] for row in (0, 1) for column in range(3)]
+    assert shades == [pytest.approx(40 * number, abs=4) for number in range(6)]
+    (shown, *_) = [img for img in page_of(write_report(folder)).of("img") if chosen[0] in img["alt"]]
+    _, _, encoded = shown["src"].partition(",")
+    with Image.open(io.BytesIO(base64.b64decode(encoded))) as image:
+        assert image.size == (540, 240)
 
 
 def test_text_from_data_is_never_markup(tmp_path):

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -35,6 +36,7 @@ from PIL import Image
 
 import lavis_emovit
 from lavis_emovit.cli.main import main
+from lavis_emovit.clips.clip import Clip
 from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.evaluation.adapters.lavis_model import LavisModel, inference
 from lavis_emovit.evaluation.report.table import MINUS
@@ -121,7 +123,11 @@ def test_an_image_gets_the_answers_of_the_model(visit: Any, model: PageModel, ru
 
 
 def test_examples_come_from_records_with_images_elsewhere(
-    model: PageModel, run: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    model: PageModel,
+    run: SimpleNamespace,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     image = run.images[0]
     record = EmotionRecord(id="a", image=image.name, split="test", source="mine", emotion="awe", label_set="mikels8")
@@ -132,6 +138,11 @@ def test_examples_come_from_records_with_images_elsewhere(
         examples(model.tuned, str(records))
     (found,) = examples(model.tuned, str(records), image.parent)
     assert (found.data, found.label) == (image.read_bytes(), "awe")
+    frames = Clip(frames=(image.name,), rate_fps=1)
+    records.write_text(records.read_text() + record.model_copy(update={"id": "b", "clip": frames}).to_json() + "\n")
+    with caplog.at_level(logging.WARNING):
+        (again,) = examples(model.tuned, str(records), image.parent)
+    assert again == found and "1 clips are no examples" in caplog.text
     for options, problem in ((["--image-root", "x"], "--examples"), (["--compare-base", "x"], "--compare")):
         assert main(["demo", str(run.folder), *options]) == 2
         assert f"{options[0]} belongs to {problem}" in capsys.readouterr().err

@@ -5,6 +5,7 @@ Properties:
 - a key pressed before the next image is there decides nothing;
 - several people share a file; the last decision of a person about an image counts;
 - alpha is that of a calculation by hand; the adjudicator decides disputes, else the majority; what is left out counts;
+- clips are shown as film strips in two rows;
 - predictions can be reviewed like records; wrong input is named.
 """
 
@@ -23,6 +24,7 @@ from lavis_emovit.errors import UserError
 from lavis_emovit.pages.review import review_page
 from lavis_emovit.pages.reviews import decide, open_review, read_decisions
 from lavis_emovit.pages.site import served
+from lavis_emovit.pages.uploads import shown_image
 from lavis_emovit.records import EmotionRecord, read_records, write_records
 
 pytest.importorskip("gradio", reason="needs the extra demo")
@@ -54,6 +56,19 @@ def decided(records: Path) -> Callable[..., None]:
             decide(Path("reviews.jsonl"), item, person, action, label, review.label_set)
 
     return write
+
+
+def test_clips_are_film_strips(records: Path) -> None:
+    clip = {"frames": [f"{number}.png" for number in range(4)], "rate_fps": 2}
+    one = EmotionRecord.model_validate(
+        {**next(read_records(records)).model_dump(), "id": "s/clip", "clip": clip}, strict=False
+    )
+    write_records("clips.jsonl", [one])
+    (item,) = open_review(Path("clips.jsonl")).items
+    shown = shown_image(item.read())
+    assert shown.size == (3 * 320, 2 * 240)
+    # The first frame is in the upper left corner, the last one in the lower right.
+    assert [shown.getpixel(place)[0] for place in ((160, 120), (800, 360))] == [pytest.approx(0, abs=4), 180]
 
 
 def test_a_person_reviews_by_keys_and_buttons(browser: Any, records: Path, painted: Callable[[Any], None]) -> None:

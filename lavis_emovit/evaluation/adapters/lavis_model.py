@@ -251,11 +251,20 @@ def open_lavis_model(entry: LavisModelSettings, place: ModelPlace) -> LavisModel
     image_processor, text_processor = model.processors()
     frames = entry.frames or _frames_of_run(tuned)
     if frames is not None:
-        if "frames" not in type(image_processor.settings).model_fields:
+        changed = with_frames(image_processor, frames)
+        if changed is None:
             raise ConfigError([f"{key}.frames: {values['arch']} reads images only; remove it"], key)
-        image_processor = type(image_processor)(image_processor.settings.model_copy(update={"frames": frames}))
+        image_processor = changed
         identity |= {"clip_frames": frames.model_dump()}
     return LavisModel(model.to(device), image_processor, text_processor, run=run, device=device, identity=identity)
+
+
+def with_frames(image_processor: Any, frames: FrameSettings) -> Any:
+    """The processor with these frames of clips; None if it reads images only."""
+    settings: Any = getattr(image_processor, "settings", None)
+    if "frames" not in getattr(type(settings), "model_fields", ()):
+        return None
+    return type(image_processor)(settings.model_copy(update={"frames": frames}))
 
 
 def _frames_of_run(tuned: TunedFiles | None) -> FrameSettings | None:

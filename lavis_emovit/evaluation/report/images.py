@@ -18,6 +18,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from lavis_emovit.clips.clip import Clip
+from lavis_emovit.clips.reading import STRIP_FRAMES, film_strip
 from lavis_emovit.emotion.answers import read_emotion
 from lavis_emovit.errors import DataError
 from lavis_emovit.evaluation.benchmark_rows import DIRECT, BenchmarkRows, ModelKey, result_name
@@ -117,24 +119,34 @@ def _chosen(wrong: Mapping[ModelKey, Sequence[PredictionRow]], num_images: int) 
     return {one: record_of[one] for one in chosen}
 
 
-def keep_images(folder: Path, benchmark: BenchmarkRows, num_images: int, items: Iterable[tuple[str, bytes]]) -> None:
+def small_copy(data: bytes, clip: Clip | None, side_px: int) -> Image.Image:
+    """A small copy of an encoded image, or a film strip of a clip in two rows, as high. DataError as `open_clip`."""
+    if clip is not None:
+        return film_strip(data, clip, side_px // 2, columns=STRIP_FRAMES // 2)
+    image = decode_image(data).convert("RGB")
+    image.thumbnail((side_px, side_px))
+    return image
+
+
+def keep_images(
+    folder: Path, benchmark: BenchmarkRows, num_images: int, items: Iterable[tuple[str, bytes, Clip | None]]
+) -> None:
     """Write small copies of the images that a suite shows, and delete those that it no longer shows.
 
-    `items` are record id and encoded image of the benchmark's records; they are read only as far as needed.
+    `items` are id, encoded image or clip, and `clip` of the benchmark's records; they are read only as far as needed.
     """
     wanted = {one: folder / image_path(benchmark.name, one) for one in images_to_keep(benchmark, num_images)}
     for path in (folder / IMAGES_FOLDER / benchmark.name).glob("*.jpg"):
         if path not in wanted.values():
             path.unlink()
     missing = {record_id for record_id, path in wanted.items() if not path.exists()}
-    for record_id, image_bytes in items if missing else ():
+    for record_id, image_bytes, clip in items if missing else ():
         if record_id in missing:
             missing.discard(record_id)
             # A damaged image has its error in its row; the page shows "no image".
             with contextlib.suppress(DataError):
-                image = decode_image(image_bytes).convert("RGB")
+                image = small_copy(image_bytes, clip, THUMBNAIL_PX)
                 wanted[record_id].parent.mkdir(parents=True, exist_ok=True)
-                image.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
                 wanted[record_id].write_bytes(jpeg_of(image))
         if not missing:
             return
@@ -288,7 +300,7 @@ def _data_url(path: Path | None) -> str | None:
         with Image.open(path) as image:
             image.draft("RGB", (IMAGE_PX, IMAGE_PX))
             small = image.convert("RGB")
-            small.thumbnail((IMAGE_PX, IMAGE_PX))
+            small.thumbnail((2 * IMAGE_PX, IMAGE_PX))  # film strips are wide
             return data_url(small)
     except (OSError, ValueError, Image.DecompressionBombError):
         return None

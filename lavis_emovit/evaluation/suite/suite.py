@@ -158,7 +158,8 @@ def _summarise(
         from lavis_emovit.evaluation.report.page import write_report  # matplotlib is slow to load
 
         for one in rows:
-            images = ((item.record.id, item.image_bytes) for item in benchmarks[one.name].items())
+            items = benchmarks[one.name].items()
+            images = ((item.record.id, item.image_bytes, item.record.clip) for item in items)
             keep_images(folder.path, one, settings.num_images, images)
         logger.info("report: %s", write_report(folder.path, summary=summary))
     return summary

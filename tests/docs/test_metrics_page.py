@@ -23,6 +23,7 @@ from lavis_emovit.evaluation.metrics import (
     folds,
     hierarchy,
     label_ranking,
+    over_time,
     registry,
     slices,
     soft_labels,
@@ -34,7 +35,7 @@ PAGE = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
 RESULT = json.loads((ROOT / "benchmarks" / "metrics.json").read_text(encoding="utf-8"))
 
 MODULES = (
-    *(action_units, calibration, classification, comparison, dimensional, folds, hierarchy),
+    *(action_units, calibration, classification, comparison, dimensional, folds, hierarchy, over_time),
     *(
         label_ranking,
         registry,
@@ -50,7 +51,11 @@ RESULTS = {
     "Folds": [folds.Fold, folds.FoldMetrics],
     "From coarse to fine": [hierarchy.LevelMetrics],
     "Confidence": [calibration.Calibration],
-    "Valence, arousal and other numbers": [dimensional.AgreementOfNumbers, dimensional.DimensionalMetrics],
+    "Valence, arousal and other numbers": [
+        dimensional.AgreementOfNumbers,
+        dimensional.DimensionalMetrics,
+        over_time.CurveMetrics,
+    ],
     "Action units": [action_units.UnitMetrics, action_units.ActionUnitMetrics],
     "Several labels of one image": [label_ranking.LabelRanking, label_ranking.LabelRankingMetrics],
     "Soft labels": [soft_labels.SoftLabelMetrics],

@@ -295,6 +295,28 @@ def scatter_chart(key: str, axis: str, true_M: Sequence[float], predicted_M: Seq
     return chart.svg(f"Predicted against true {axis} of {len(true_M)} images: predictions {span}.")
 
 
+@_in_style()
+def curve_chart(
+    key: str, title: str, unit: str, axis: str, curves: Sequence[tuple[str, Sequence[float], Sequence[float]]]
+) -> Markup:
+    """Valence or arousal over time on [-1, 1], the truth first: name, moments and values of each curve.
+
+    Args:
+        title: for screen readers.
+        unit: of the moments.
+    """
+    chart, described = _Chart(key, unit, axis, (5.4, 2.6)), []
+    chart.axes.axhline(0, color=MUTED, linewidth=0.5)
+    for (name, moments, values), (colour, _, line) in zip(curves, (_LOOKS[2], _LOOKS[0], _LOOKS[1], *_LOOKS[3:])):
+        x, y = np.asarray(moments, dtype=float), np.asarray(values, dtype=float)
+        chart.axes.plot(*_thinned(x, y), color=colour, linestyle=line, linewidth=1.5, label=name)
+        described.append(f"{name} {y[0]:.2f} to {y[-1]:.2f}, between {y.min():.2f} and {y.max():.2f}")
+    chart.axes.set(ylim=(-1.05, 1.05), yticks=[-1, 0, 1])
+    chart.mark_places(list(curves[0][1]))
+    chart.legend([name for name, _, _ in curves])
+    return chart.svg(f"{title} by {unit}: {'; '.join(described)}.")
+
+
 def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The curve with at most `_MAX_STEPS` points, each the mean of its neighbours."""
     if len(x) <= _MAX_STEPS:

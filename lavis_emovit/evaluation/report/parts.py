@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from lavis_emovit.emotion.facial import facial_priors
-from lavis_emovit.evaluation.benchmark_rows import BenchmarkRows, result_name
-from lavis_emovit.evaluation.metrics.rows import value_arrays
+from lavis_emovit.evaluation.benchmark_rows import BenchmarkRows, ModelKey, result_name
+from lavis_emovit.evaluation.metrics.rows import GROUP, value_arrays
+from lavis_emovit.evaluation.predictions import PredictionRow
 from lavis_emovit.evaluation.report import charts
 from lavis_emovit.evaluation.report.sections import Matrix, Part, filled, text_part, texts
 from lavis_emovit.evaluation.report.summary_tables import other_table
@@ -29,6 +30,7 @@ from lavis_emovit.evaluation.report.table import (
 
 MAX_SLICES = 20
 MAX_MISTAKES = 5
+MAX_VIDEOS = 4
 
 
 Found = dict[str, Any]
@@ -246,6 +248,35 @@ def _scatter(name: str, measured: Measured, found: Found) -> dict[str, Any]:
     return {"values": {"max_points": charts.MAX_POINTS}, "charts": drawn}
 
 
+def _over_time(name: str, measured: Measured, found: Found) -> dict[str, Any]:
+    """The CCC within videos, and the curves of the videos with the most frames."""
+    benchmark = measured.benchmark
+    models = [key for key in benchmark.rows if result_name(*key) in found]
+    by_video: dict[str, dict[ModelKey, list[PredictionRow]]] = {}
+    for key in models:
+        for row in benchmark.plain(key):
+            if row.error is None and row.moment is not None:
+                by_video.setdefault((row.slices or {})[GROUP], {}).setdefault(key, []).append(row)
+    longest = sorted(by_video, key=lambda video: -max(map(len, by_video[video].values())))[:MAX_VIDEOS]
+    drawn = []
+    for place, video in enumerate(longest, start=1):
+        for axis in benchmark.settings.axes:
+            curves = [_curve(result_name(*key), rows, axis, "values") for key, rows in by_video[video].items()]
+            truth = _curve("truth", next(iter(by_video[video].values())), axis, "true_values")
+            shown = [curve for curve in (truth, *curves) if len(curve[1]) > 1][: charts.MAX_CURVES]
+            if len(shown) > 1:
+                title, chart = f"{video}: {axis}", f"{measured.key}-curve-{place}-{axis}"
+                drawn.append((title, charts.curve_chart(chart, title, "time or frame", axis, shown)))
+    return {**_described(name, measured, found), "charts": drawn}
+
+
+def _curve(name: str, rows: Sequence[PredictionRow], axis: str, field: str) -> tuple[str, list[float], list[float]]:
+    """Name, moments and numbers of a curve, in the order of time; answers without a number leave a gap."""
+    points = [(row.moment or 0.0, (getattr(row, field) or {}).get(axis)) for row in rows]
+    known = sorted((moment, value) for moment, value in points if value is not None)
+    return name, [moment for moment, _ in known], [value for _, value in known]
+
+
 def _units(name: str, measured: Measured, found: Found) -> dict[str, Any]:
     """F1 and ICC of each action unit."""
     units = {unit: one for values in reversed(found.values()) for unit, one in values["units"].items()}
@@ -314,6 +345,7 @@ _CONTENTS: dict[str, Callable[[str, Measured, Found], dict[str, Any]]] = {
     "confusion": _confusion,
     "classes": _classes,
     "scatter": _scatter,
+    "over_time": _over_time,
     "units": _units,
     "ranked": _ranked,
     "calibration": _calibration,

@@ -32,7 +32,7 @@ from lavis_emovit.evaluation.questions import (
 )
 from lavis_emovit.evaluation.truths import Truth
 from lavis_emovit.outside import scrub, without_thoughts
-from lavis_emovit.records import Statement
+from lavis_emovit.records import EmotionRecord, Statement
 
 logger = logging.getLogger(__name__)
 
@@ -345,4 +345,14 @@ def _empty_row(
         question=truth.pair.question if truth.pair is not None and settings.kind == "instruction" else question,
         reference=truth.pair.answer.strip() if truth.pair is not None else None,
         prompt=prompt,
+        moment=_moment(record) if settings.kind == "valence_arousal" else None,
     )
+
+
+def _moment(record: EmotionRecord) -> float | None:
+    """When a part of a video is shown in it, in seconds, or else the number of the frame; None if neither is known."""
+    clip, frame = record.clip, record.extra.get("frame")
+    if clip is not None and clip.frames is None and clip.start_s is not None:
+        middle_s = clip.start_s if clip.end_s is None else (clip.start_s + clip.end_s) / 2
+        return middle_s if clip.key_s is None else clip.key_s
+    return float(frame) if isinstance(frame, (int, float)) else None

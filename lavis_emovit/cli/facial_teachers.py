@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer import Argument, Option
 
+from lavis_emovit.cli.generate_job import given, read_sections
 from lavis_emovit.cli.options import EngineOption, RayAddressOption, RayWorkersOption, open_engine
 from lavis_emovit.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from lavis_emovit.records import EmotionRecord
     from lavis_emovit.teachers.annotation import Counts
-    from lavis_emovit.teachers.catalogue import Teacher
+    from lavis_emovit.teachers.catalogue import AnyTeacher
     from lavis_emovit.teachers.crops import Square
 
 ANSWERS, RECORDS, CROPS = "answers.jsonl", "records.jsonl", "crops.jsonl"
@@ -35,10 +36,11 @@ def teachers(
     ] = None,
 ) -> None:
     """List the teachers, where each one is installed, and the commands that install it."""
-    from lavis_emovit.teachers.catalogue import TEACHERS, find_teachers
+    from lavis_emovit.teachers.catalogue import TEACHERS, Teacher, find_teachers
 
     for teacher in find_teachers(TEACHERS if "all" in (install or ()) else install or ()):
-        teacher.run_install()
+        if isinstance(teacher, Teacher):
+            teacher.run_install()
         teacher.require()
     for teacher in TEACHERS.values():
         typer.echo(f"{teacher.title}: {teacher.gives}")
@@ -51,7 +53,10 @@ def teachers(
 def annotate(
     source: SourceArgument,
     out: OutOption,
-    teacher: Annotated[list[str], Option(help="Name of a teacher; repeat it for several.")],
+    teacher: Annotated[
+        list[str],
+        Option(help="Name of a teacher, tuned:RUN for a tuned model, or chat:MODEL; repeat it for several."),
+    ],
     images: ImagesOption = None,
     faces: Annotated[
         Literal["one", "largest"], Option(help="Of several faces without a box: none, or the largest.")
@@ -61,6 +66,13 @@ def annotate(
     max_entropy: Annotated[
         float, Option(min=0.0, max=1.0, help="Highest entropy of an expression that goes into the records.")
     ] = 1.0,
+    base_url: Annotated[
+        str | None, Option(help="Of chat:MODEL: OpenAI-compatible address up to /v1; key: OPENAI_API_KEY.")
+    ] = None,
+    max_usd: Annotated[float | None, Option(help="Hard limit on the cost of each chat model.")] = None,
+    config: Annotated[
+        Path | None, Option(help="YAML file whose section `chat` has more settings of chat models.")
+    ] = None,
     engine: EngineOption = "process",
     ray_address: RayAddressOption = None,
     workers: RayWorkersOption = None,
@@ -70,10 +82,17 @@ def annotate(
     from lavis_emovit.teachers.annotation import Counts, ask_teachers, with_expression
     from lavis_emovit.teachers.answers import AnswerFile
     from lavis_emovit.teachers.catalogue import find_teachers
+    from lavis_emovit.teachers.chat_teacher import CHAT
     from lavis_emovit.teachers.choosing import FaceSettings
 
-    chosen = find_teachers(teacher)
+    endpoint = given({"base_url": base_url, "max_usd": max_usd})
+    chosen = find_teachers(teacher, chat_teachers(out, {**read_sections(config)["chat"], **endpoint}))
     refuse_detectors(chosen)
+    has_chat = any(one.startswith(CHAT) for one in teacher)
+    if (endpoint or config) and not has_chat:
+        raise ConfigError(["--base-url, --max-usd and --config are for chat models; add chat:MODEL"], "the options")
+    if has_chat and engine != "process":
+        raise ConfigError(["--engine: chat models are only asked by this process; omit it"], "the options")
     settings = FaceSettings(faces=faces, min_face_px=min_face_px, margin=shown_margin)
     counts = Counts()
     with AnswerFile(out / ANSWERS) as answers, open_engine(engine, ray_address, workers) as opened:
@@ -138,7 +157,21 @@ def detect(
     print_counts(counts, out / RECORDS, *([out / CROPS] if crops else []))
 
 
-def refuse_detectors(chosen: Iterable[Teacher]) -> None:
+def chat_teachers(folder: Path, values: Mapping[str, Any]) -> Callable[[str], AnyTeacher]:
+    """Function of the name of a chat model -> the teacher with these settings; its ledger is in the folder."""
+    from lavis_emovit.chat.settings import ChatSettings
+    from lavis_emovit.settings import valid_settings
+    from lavis_emovit.teachers.chat_teacher import ChatTeacher
+
+    def make(model: str) -> ChatTeacher:
+        # The same answer each time, unless the settings say something else.
+        settings = valid_settings(ChatSettings, {"temperature": 0.0, **values, "model": model}, "chat", f"chat:{model}")
+        return ChatTeacher(settings, folder)
+
+    return make
+
+
+def refuse_detectors(chosen: Iterable[AnyTeacher]) -> None:
     """ConfigError for teachers that name no expressions."""
     if blind := [one.name for one in chosen if not one.names_expressions]:
         raise ConfigError(

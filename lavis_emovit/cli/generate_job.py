@@ -119,12 +119,19 @@ def with_job_options(
 
 
 def read_settings(
-    config: Path | None, chat: dict[str, Any], job: dict[str, Any], judge: str | None, mix: str | None
+    config: Path | None,
+    chat: dict[str, Any],
+    job: dict[str, Any],
+    judge: str | None,
+    mix: str | None,
+    *,
+    is_for_teachers: bool = False,
 ) -> tuple[ChatSettings | None, ChatSettings | None, JobSettings, tuple[str, Mix] | None]:
     """Combine the settings file (YAML with any of `SECTIONS`) with the given options, which take precedence.
 
     Returns the endpoint (None: the offline writer), that of the judge or None, the settings of the job, and name and
-    parts of the mix or None. ConfigError lists all unknown keys and wrong values.
+    parts of the mix or None. ConfigError lists all unknown keys and wrong values. `is_for_teachers`: chat models that
+    are teachers have the settings of the endpoint, so no writer needs to be named.
     """
     from lavis_emovit.chat.settings import ChatSettings
     from lavis_emovit.generation.job import JobSettings
@@ -143,7 +150,7 @@ def read_settings(
     endpoint = parse(ChatSettings, chat_values, "chat") if chat_values["model"] != OFFLINE else None
     wants_judge = bool(judge or sections["judge"])
     # Without a writer, address and limits apply to the judge.
-    if endpoint is None and not wants_judge and not problems and set(chat_values) > {"model"}:
+    if endpoint is None and not (wants_judge or is_for_teachers or problems) and set(chat_values) > {"model"}:
         given = sorted(set(chat_values) - {"model"})
         problems.append(f"chat: {', '.join(given)} need a chat model; add --model")
     judge_values = {**chat_values, "temperature": 0.0, **sections["judge"], **({"model": judge} if judge else {})}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer import Option
 
-from lavis_emovit.cli.facial_teachers import ANSWERS, print_counts, refuse_detectors
+from lavis_emovit.cli.facial_teachers import ANSWERS, chat_teachers, print_counts, refuse_detectors
 from lavis_emovit.cli.generate_job import (
     JobOptions,
     describe,
@@ -27,7 +27,7 @@ from lavis_emovit.errors import ConfigError, UserError
 if TYPE_CHECKING:
     from lavis_emovit.generation.job import Job
     from lavis_emovit.generation.seke.settings import SekeSettings
-    from lavis_emovit.teachers.catalogue import Teacher
+    from lavis_emovit.teachers.catalogue import AnyTeacher
     from lavis_emovit.teachers.looking import Looking
 
 
@@ -35,7 +35,8 @@ def seke(
     options: JobOptions,
     *,
     teacher: Annotated[
-        list[str] | None, Option(help="Teacher that answers in place of a chat model; repeat it for several.")
+        list[str] | None,
+        Option(help="Teacher that answers in place of samples of a chat model, as of `facial annotate`; repeat it."),
     ] = None,
     answers: Annotated[
         Path | None, Option(help="Answers of `emovit facial annotate`; missing ones are added. Default: in OUT.")
@@ -75,6 +76,7 @@ def seke(
     from lavis_emovit.generation.seke.step import CHECK, TRAIL, check_levels, complete_levels
     from lavis_emovit.generation.seke.thresholds import CURVES_CSV, CURVES_JSON, THRESHOLDS
     from lavis_emovit.settings import parse_settings
+    from lavis_emovit.teachers.chat_teacher import CHAT
 
     seke_options = {
         "n0": n0, "n_max": n_max, "prior": prior, "sampling": sampling, "adaptive": adaptive,
@@ -85,8 +87,15 @@ def seke(
     values = {**read_sections(options.config)["seke"], **given(seke_options)}
     if values.get("teachers"):
         values |= {"teacher_reviewer": reviewer, "review": "blind"} if reviewer else {}
-    judge_name = None if values.get("teachers") else reviewer
-    chat, judge, job_settings, _ = read_settings(options.config, options.chat(), options.job(), judge_name, None)
+    names = [str(name) for name in (*(values.get("teachers") or ()), values.get("teacher_reviewer"))]
+    chat, judge, job_settings, _ = read_settings(
+        options.config,
+        options.chat(),
+        options.job(),
+        None if values.get("teachers") else reviewer,
+        None,
+        is_for_teachers=any(name.startswith(CHAT) for name in names),
+    )
     settings, wrong = parse_settings(SekeSettings, values, "seke")
     if settings is None:
         only_file = options.config is not None and not given(seke_options)
@@ -108,7 +117,7 @@ def seke(
         problems.append("--max-error is for the thresholds that --check fits; add --check, or remove it")
     if check and not options.wait:
         problems.append("--check needs all answers, so it waits for its batches; remove --no-wait")
-    chosen = _find_teachers(settings)
+    chosen = _find_teachers(options, settings)
     images_for = "the model" if chat is not None else "the teachers" if settings.teachers else None
     opened = open_job(options, job_settings, chat=chat, judge=judge, problems=problems, images_for=images_for)
     with opened as (job, source_sha256), _open_teachers(job, chosen, answers) as teachers:
@@ -143,7 +152,7 @@ def _wrong_with_teachers(
     reviews, never = settings.teacher_reviewer is not None, settings.verification in ("off", "rules")
     found = {
         "--model: teachers answer in place of a chat model; remove --model or --teacher": has_model,
-        "--dry-run: teachers cost nothing, so there is nothing to estimate; remove it": options.dry_run,
+        "--dry-run: the requests of teachers are not estimated; remove it": options.dry_run,
         "--vary: teachers get no prompt that could vary; remove it": vary is not None,
         "--blind: no teacher reviews; add --reviewer with the name of another one": blind and not reviews,
         f"--reviewer: nothing is reviewed with verification '{settings.verification}'; remove it": reviews and never,
@@ -151,12 +160,13 @@ def _wrong_with_teachers(
     return [text for text, is_given in found.items() if is_given]
 
 
-def _find_teachers(settings: SekeSettings) -> list[Teacher]:
+def _find_teachers(options: JobOptions, settings: SekeSettings) -> list[AnyTeacher]:
     """The teachers of the settings, the reviewer last; an error if one is unknown, not installed or a detector."""
     from lavis_emovit.teachers.catalogue import find_teachers
 
     reviewers = [] if settings.teacher_reviewer is None else [settings.teacher_reviewer]
-    chosen = find_teachers([*settings.teachers, *reviewers])
+    endpoint = {**read_sections(options.config)["chat"], **options.chat()}
+    chosen = find_teachers([*settings.teachers, *reviewers], chat_teachers(options.out, endpoint))
     refuse_detectors(chosen)
     for teacher in chosen:
         teacher.require()
@@ -164,7 +174,7 @@ def _find_teachers(settings: SekeSettings) -> list[Teacher]:
 
 
 @contextmanager
-def _open_teachers(job: Job, chosen: Sequence[Teacher], answers: Path | None) -> Iterator[Looking | None]:
+def _open_teachers(job: Job, chosen: Sequence[AnyTeacher], answers: Path | None) -> Iterator[Looking | None]:
     """The teachers with the file of their answers; None without any."""
     from lavis_emovit.teachers.answers import AnswerFile
     from lavis_emovit.teachers.choosing import FaceSettings

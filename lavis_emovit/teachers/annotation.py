@@ -21,7 +21,7 @@ from lavis_emovit.images import decode_image, image_size_px
 from lavis_emovit.progress import progress
 from lavis_emovit.records import Box, EmotionRecord
 from lavis_emovit.teachers.answers import AnswerFile, AnswerRow, View
-from lavis_emovit.teachers.catalogue import Teacher
+from lavis_emovit.teachers.catalogue import AnyTeacher
 from lavis_emovit.teachers.choosing import OK, FaceSettings, choose_face
 from lavis_emovit.teachers.combining import combine
 from lavis_emovit.teachers.faces import Answer
@@ -48,7 +48,7 @@ class Counts:
     examples: dict[str, list[str]] = field(default_factory=dict)
     outcomes: Counter[str] = field(default_factory=Counter)
 
-    def add(self, teacher: Teacher, record: EmotionRecord, status: str, reason: str = "") -> None:
+    def add(self, teacher: AnyTeacher, record: EmotionRecord, status: str, reason: str = "") -> None:
         self.by_teacher.setdefault(teacher.title, Counter())[status] += 1
         if status == OK:
             return
@@ -92,7 +92,7 @@ class _Asked(NamedTuple):
 def ask_teachers(
     records: Sequence[EmotionRecord],
     image_root: Path,
-    teachers: Sequence[Teacher],
+    teachers: Sequence[AnyTeacher],
     answers: AnswerFile,
     settings: FaceSettings,
     counts: Counts,
@@ -132,7 +132,7 @@ def ask_teachers(
 def _question(
     record: EmotionRecord,
     image_root: Path,
-    teachers: Sequence[Teacher],
+    teachers: Sequence[AnyTeacher],
     answers: AnswerFile,
     settings: FaceSettings,
 ) -> tuple[_Asked, Question | None]:
@@ -156,7 +156,7 @@ def _unreadable(error: Exception) -> Answer:
 
 
 @contextmanager
-def showing(teachers: tuple[Teacher, ...]) -> Iterator[Callable[[Question], Look]]:
+def showing(teachers: tuple[AnyTeacher, ...]) -> Iterator[Callable[[Question], Look]]:
     """A worker: the processes of the teachers, and a function that shows images to them."""
     with ExitStack() as stack:
         workers = [stack.enter_context(teacher.open()) for teacher in teachers]
@@ -198,7 +198,7 @@ def _part(box: Box, size: tuple[int, int], margin: float) -> tuple[int, int, int
 
 def with_expression(
     record: EmotionRecord,
-    teachers: Sequence[Teacher],
+    teachers: Sequence[AnyTeacher],
     answers: Sequence[Answer],
     settings: FaceSettings,
     counts: Counts,

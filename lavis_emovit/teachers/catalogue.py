@@ -10,14 +10,19 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
+
+from PIL import Image
 
 from lavis_emovit.checkpoints.tuned_files import find_tuned
 from lavis_emovit.errors import ConfigError, UserError
 from lavis_emovit.paths import cache_root
 from lavis_emovit.settings import nearest_name
+from lavis_emovit.teachers.chat_teacher import CHAT
+from lavis_emovit.teachers.faces import Answer
 from lavis_emovit.teachers.worker import REINSTALL, Worker
 
 ROOT_VARIABLE = "EMOVIT_TEACHERS"
@@ -28,6 +33,39 @@ def teachers_root() -> Path:
     """The folder of the environments: `EMOVIT_TEACHERS`, or `teachers` in the cache folder."""
     named = os.environ.get(ROOT_VARIABLE)
     return Path(named).expanduser().absolute() if named else cache_root() / "teachers"
+
+
+class Opened(Protocol):
+    """A teacher that is ready to look at images; a context manager."""
+
+    num_restarts: int  # how often its program was started again
+
+    def annotate(self, images: Sequence[Image.Image]) -> list[Answer]:
+        """Faces in RGB images, in pixels of each. UserError if the teacher cannot go on."""
+
+    def __enter__(self) -> Opened: ...
+
+    def __exit__(self, *exc: object) -> None: ...
+
+
+class AnyTeacher(Protocol):
+    """A program, or a chat model."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def title(self) -> str:
+        """Name and version, to which answers belong."""
+
+    @property
+    def names_expressions(self) -> bool: ...
+
+    def require(self) -> None:
+        """UserError, with what to do, if it cannot be used."""
+
+    def open(self) -> Opened:
+        """Ready, or started with the first image; raises as `require`."""
 
 
 @dataclass(frozen=True)
@@ -106,16 +144,24 @@ def register_teacher(teacher: Teacher) -> None:
     TEACHERS[teacher.name] = teacher
 
 
-def find_teachers(names: Iterable[str]) -> list[Teacher]:
-    """Teachers by name, each once; `tuned:PLACE` is a tuned model.
+def find_teachers(names: Iterable[str], chat: Callable[[str], AnyTeacher] | None = None) -> list[AnyTeacher]:
+    """Teachers by name, each once. `tuned:PLACE` is a tuned model, `chat:MODEL` a chat model that `chat` makes.
 
     ConfigError for unknown names, UserError for a place without a tuned model.
     """
     names = list(dict.fromkeys(names))
-    known = [name for name in names if name in TEACHERS or name.startswith(TUNED)]
-    if problems := [f"no teacher '{name}'{nearest_name(name, list(TEACHERS))}" for name in names if name not in known]:
+    kinds: dict[str, Callable[[str], AnyTeacher]] = {TUNED: _tuned, **({CHAT: chat} if chat is not None else {})}
+
+    def kind_of(name: str) -> str | None:
+        return next((kind for kind in kinds if name.startswith(kind) and name != kind), None)
+
+    unknown = [name for name in names if name not in TEACHERS and kind_of(name) is None]
+    if problems := [f"no teacher '{name}'{nearest_name(name, list(TEACHERS))}" for name in unknown]:
         raise ConfigError(problems, "the teachers")
-    return [TEACHERS[name] if name in TEACHERS else _tuned(name) for name in names]
+    return [
+        TEACHERS[name] if kind is None else kinds[kind](name.removeprefix(kind))
+        for name, kind in ((name, kind_of(name)) for name in names)
+    ]
 
 
 def tuned_version(location: str) -> str:
@@ -123,10 +169,9 @@ def tuned_version(location: str) -> str:
     return find_tuned(location).weights_sha256[:12]
 
 
-def _tuned(name: str) -> Teacher:
-    location = name.removeprefix(TUNED)
+def _tuned(location: str) -> Teacher:
     return Teacher(
-        name,
+        f"{TUNED}{location}",
         tuned_version(location),
         "its labels",
         names_expressions=True,

@@ -16,7 +16,7 @@ from lavis_emovit.files import atomic_writer, images_below, read_file
 from lavis_emovit.images import jpeg_of
 from lavis_emovit.records import Attributes, EmotionRecord
 from lavis_emovit.teachers.annotation import Counts
-from lavis_emovit.teachers.catalogue import Teacher
+from lavis_emovit.teachers.catalogue import AnyTeacher
 from lavis_emovit.teachers.choosing import OK, FaceSettings, choose_face, large_faces
 from lavis_emovit.teachers.crops import Square, cut_out
 from lavis_emovit.teachers.faces import Answer, Face
@@ -52,7 +52,7 @@ def check_ids(records: Sequence[EmotionRecord]) -> None:
 
 def face_records(
     record: EmotionRecord,
-    teacher: Teacher,
+    teacher: AnyTeacher,
     answer: Answer,
     settings: FaceSettings,
     counts: Counts,
@@ -111,7 +111,9 @@ def _cutting() -> Iterator[Callable[[tuple[bytes, Path, Square]], bytes]]:
     yield lambda item: jpeg_of(cut_out(load_rgb(item[0], item[1]), item[2]))
 
 
-def _with_face(record: EmotionRecord, teacher: Teacher, face: Face, number: int | None, proxies: bool) -> EmotionRecord:
+def _with_face(
+    record: EmotionRecord, teacher: AnyTeacher, face: Face, number: int | None, proxies: bool
+) -> EmotionRecord:
     marks: dict[str, str | float] = {"face_by": teacher.title}
     if face.score is not None:
         marks["face_score"] = round(face.score, 4)

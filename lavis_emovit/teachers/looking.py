@@ -8,7 +8,7 @@ from pathlib import Path
 from lavis_emovit.records import EmotionRecord
 from lavis_emovit.teachers.annotation import Counts, ask_teachers
 from lavis_emovit.teachers.answers import AnswerFile
-from lavis_emovit.teachers.catalogue import Teacher
+from lavis_emovit.teachers.catalogue import AnyTeacher
 from lavis_emovit.teachers.choosing import OK, FaceSettings, choose_face
 
 # Status of `choose_face`; label of `expressions8` -> probability, for `ok`; reason of a fault.
@@ -23,7 +23,7 @@ class Looking:
         counts: of the statuses of all answers.
     """
 
-    def __init__(self, image_root: Path, teachers: Sequence[Teacher], answers: AnswerFile, settings: FaceSettings):
+    def __init__(self, image_root: Path, teachers: Sequence[AnyTeacher], answers: AnswerFile, settings: FaceSettings):
         self.titles: Sequence[str] = [teacher.title for teacher in teachers]
         self.counts = Counts()
         self._image_root, self._teachers, self._answers, self._settings = image_root, teachers, answers, settings

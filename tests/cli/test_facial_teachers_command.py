@@ -160,7 +160,7 @@ def test_seke_takes_teachers_as_annotators(emovit, tmp_path, photos, two_fakes, 
     ("more", "message"),
     [
         ((*BOTH, "--model", "m"), "--model: teachers answer in place of a chat model"),
-        ((*BOTH, "--dry-run"), "--dry-run: teachers cost nothing"),
+        ((*BOTH, "--dry-run"), "--dry-run: the requests of teachers are not estimated"),
         ((*BOTH, "--vary", "crop"), "--vary: teachers get no prompt"),
         ((*BOTH, "--blind"), "--blind: no teacher reviews"),
         ((*BOTH, "--reviewer", "sad-fake"), "another teacher than those"),

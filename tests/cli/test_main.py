@@ -47,8 +47,8 @@ SURFACE = {
     " --overwrite --processes --step --threshold --top-k --workers IMAGES MODEL",
     "review": "--adjudicator --agreement --decisions --disputed --host --images --labels --out --port --reviewer PLACE",
     "suite export": "--options --out --to RECIPE",
-    "facial annotate": "--engine --faces --images --max-entropy --min-face-px --out --ray-address"
-    " --shown-margin --teacher --workers SOURCE",
+    "facial annotate": "--base-url --config --engine --faces --images --max-entropy --max-usd --min-face-px --out"
+    " --ray-address --shown-margin --teacher --workers SOURCE",
     "facial detect": "--crops --engine --images --margin --min-face-px --out --proxies --ray-address"
     " --shown-margin --size-px --teacher --workers SOURCE",
     "facial teachers": "--install",

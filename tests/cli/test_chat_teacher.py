@@ -1,0 +1,114 @@
+"""A chat model as a teacher, beside one that is a program, with the local server.
+
+- Its probabilities are combined with those of the others; a second run sends nothing, and pays nothing twice.
+- An image without a face and a reply that cannot be read have the statuses of teachers, and lose nothing else.
+- A wrong key stops the command with what to do; the answers until then are kept.
+- SEKE takes it as an annotator, with the address of its options; options without a chat model are errors.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import fake_teacher as fake
+import pytest
+from PIL import Image
+
+from lavis_emovit.emotion.labels_faces import EXPRESSIONS7
+from lavis_emovit.records import EmotionRecord, read_records, write_records
+
+_spec = importlib.util.spec_from_file_location("chat_server", Path(__file__).parents[1] / "chat" / "chat_server.py")
+chat_server = importlib.util.module_from_spec(_spec)
+sys.modules.setdefault("chat_server", chat_server)
+_spec.loader.exec_module(chat_server)
+Action, ChatServer = chat_server.Action, chat_server.ChatServer
+
+
+@pytest.fixture(autouse=True)
+def endpoint_key(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", chat_server.KEY)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Three images that the fake teachers judge."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number, name in enumerate("abc"):
+        Image.new("RGB", (64, 60 + number), (fake.ONE, 0, 0)).save(folder / f"{name}.png")
+    return folder
+
+
+def says(has_face=True, **shares):
+    values = {**dict.fromkeys(EXPRESSIONS7.labels, 0), **shares}
+    return Action(json.dumps({"has_face": has_face, "expressions": values}))
+
+
+def test_a_chat_model_among_teachers(emovit, tmp_path, photos, two_fakes):
+    out = tmp_path / "out"
+    command = ("facial", "annotate", photos, "--teacher", "happy-fake", "--teacher", "chat:gpt-4.1-mini", "--out", out)
+    replies = [says(sadness=60, neutral=20), says(has_face=False), Action("I would rather not say.")]
+    with ChatServer(lambda body, number: replies[number]) as server:
+        code, output, errors = emovit(*command, "--base-url", server.url)
+        assert code == 0, errors
+        assert [body["temperature"] for body in server.bodies] == [0.0] * 3
+    assert "happy-fake 1.0: ok 3" in output and "ok 1, no_face 1, error 1" in output
+    records = list(read_records(out / "records.jsonl"))
+    # Happy 0.8 and neutral 0.2; sad 0.75 and neutral 0.25.
+    assert records[0].votes == pytest.approx({"happiness": 0.4, "sadness": 0.375, "neutral": 0.225})
+    assert [one.extra["expression_by"].count(" + ") for one in records] == [1, 0, 0]
+    ledger = out / "ledger-gpt-4.1-mini.jsonl"
+    num_paid = ledger.read_text().count('"request"')
+    with ChatServer(lambda body, number: says(fear=1)) as server:
+        assert emovit(*command, "--base-url", server.url)[0] == 0
+        assert server.num_requests == 0
+    assert list(read_records(out / "records.jsonl")) == records and ledger.read_text().count('"request"') == num_paid
+
+
+def test_a_wrong_key_stops(emovit, tmp_path, photos, two_fakes):
+    out = tmp_path / "out"
+    command = ("facial", "annotate", photos, "--teacher", "chat:m", "--teacher", "happy-fake", "--out", out)
+
+    def second_fails(body, number):
+        return Action(status=401, error={"message": "no such key"}) if number else says(fear=100)
+
+    with ChatServer(second_fails) as server:
+        code, _, errors = emovit(*command, "--base-url", server.url)
+    assert code != 0 and "teacher 'chat:m' stopped" in errors and "OPENAI_API_KEY" in errors
+    assert (out / "answers.jsonl").read_text().count("chat:m") == 1
+    with ChatServer(lambda body, number: says(anger=100)) as server:
+        assert emovit(*command, "--base-url", server.url)[0] == 0
+        assert server.num_requests == 2
+    assert [one.votes.get("fear") for one in read_records(out / "records.jsonl")] == [0.5, None, None]
+
+
+def test_seke_with_a_chat_model_as_teacher(emovit, tmp_path, photos, two_fakes):
+    bare = [EmotionRecord(id=name, image=f"{name}.png", split="train", source="s") for name in "abc"]
+    write_records(tmp_path / "bare.jsonl", bare)
+    command = ("generate", "seke", tmp_path / "bare.jsonl", "--images", photos, "--out", tmp_path / "seke")
+    with ChatServer(lambda body, number: says(happiness=100)) as server:
+        chat = ("--teacher", "chat:m", "--reviewer", "happy-fake", "--base-url", server.url)
+        code, output, errors = emovit(*command, *chat)
+        assert code == 0, errors
+        assert server.num_requests == 3 and "chat:m" in output
+    written = list(read_records(tmp_path / "seke" / "records.jsonl"))
+    assert [one.emotion for one in written] == ["happiness"] * 3 and all(one.valence > 0 for one in written)
+    assert "chat:m " in written[0].extra["seke_expression_by"]
+    assert written[0].extra["seke_reviewed_by"] == "happy-fake 1.0"
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--teacher", "happy-fake", "--max-usd", "1"), "are for chat models; add chat:MODEL"),
+        (("--teacher", "chat:m", "--engine", "ray"), "--engine: chat models are only asked by this process"),
+        (("--teacher", "chat:m", "--max-usd", "1"), "price"),
+        (("--teacher", "chat:"), "no teacher 'chat:'"),
+    ],
+)
+def test_errors(emovit, tmp_path, photos, two_fakes, more, message):
+    code, _, errors = emovit("facial", "annotate", photos, "--out", tmp_path / "out", *more)
+    assert code != 0 and message in errors

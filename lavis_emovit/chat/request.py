@@ -17,6 +17,7 @@ from typing import Any
 from PIL import Image, ImageOps
 
 from lavis_emovit.chat.scratch import Scratch
+from lavis_emovit.clips.video import Video
 from lavis_emovit.errors import DataError
 from lavis_emovit.files import file_sha256, read_file
 from lavis_emovit.images import decode_image
@@ -33,13 +34,15 @@ class ChatImage:
     box: tuple[float, float, float, float] | None = None
     trim: float = 0.0  # share of width and height that is cut from each side, below 0.5
     is_mirrored: bool = False  # left and right exchanged
+    time_s: float | None = None  # the file is a video, of which the frame at this time is shown
 
     def identity(self) -> dict[str, Any]:
         """The part of the fingerprint that stands for this image."""
         identity: dict[str, Any] = {key: getattr(self, key) for key in ("sha256", "max_side_px", "quality", "detail")}
         box = None if self.box is None else list(self.box)
         changes = {"box": box, "trim": self.trim, "is_mirrored": self.is_mirrored}
-        return identity | {name: value for name, value in changes.items() if value}
+        identity |= {name: value for name, value in changes.items() if value}
+        return identity if self.time_s is None else {**identity, "time_s": self.time_s}
 
     def data_url(self) -> str:
         """The image as `data:image/jpeg;base64,...`: upright, RGB on white, at most `max_side_px` wide and high."""
@@ -48,14 +51,7 @@ class ChatImage:
 
 @functools.lru_cache(maxsize=16)
 def _data_url(image: ChatImage) -> str:
-    try:
-        data = read_file(image.path)
-    except OSError as error:
-        raise DataError(f"{image.path}: the image cannot be read ({error.strerror})") from None
-    if hashlib.sha256(data).hexdigest() != image.sha256:
-        raise DataError(f"{image.path}: the image changed while it was used; start again")
-    # Boxes are in pixels of the full size.
-    pixels = load_rgb(data, image.path, image.max_side_px if image.box is None else None)
+    pixels = _still(image) if image.time_s is None else _frame(image, image.time_s)
     if image.box is not None:
         pixels = pixels.crop(_whole_pixels(image.box, pixels.size, image.path))
     if image.trim:
@@ -67,6 +63,31 @@ def _data_url(image: ChatImage) -> str:
     buffer = io.BytesIO()
     pixels.save(buffer, "JPEG", quality=image.quality)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _still(image: ChatImage) -> Image.Image:
+    try:
+        data = read_file(image.path)
+    except OSError as error:
+        raise DataError(f"{image.path}: the image cannot be read ({error.strerror})") from None
+    if hashlib.sha256(data).hexdigest() != image.sha256:
+        raise DataError(f"{image.path}: the image changed while it was used; start again")
+    # Boxes are in pixels of the full size.
+    return load_rgb(data, image.path, image.max_side_px if image.box is None else None)
+
+
+def _frame(image: ChatImage, time_s: float) -> Image.Image:
+    # A video may be too large for memory, so its hash is the remembered one.
+    if image_of(image.path).sha256 != image.sha256:
+        raise DataError(f"{image.path}: the video changed while it was used; start again")
+    try:
+        with Video(image.path) as video:
+            ((_, pixels),) = video.frames_at([time_s])
+    except DataError as error:
+        raise DataError(f"{image.path}: {error}") from None
+    except OSError as error:
+        raise DataError(f"{image.path}: the video cannot be read ({error.strerror})") from None
+    return pixels.convert("RGB")
 
 
 def _whole_pixels(

@@ -21,9 +21,11 @@ from lavis_emovit.chat.progress import RunProgress
 from lavis_emovit.chat.request import ChatImage, ChatRequest, Message, image_of
 from lavis_emovit.chat.run import run_requests
 from lavis_emovit.chat.settings import ChatSettings
+from lavis_emovit.clips.clip import FrameSettings
 from lavis_emovit.emotion.labels import Subject
 from lavis_emovit.emotion.questions import CATEGORICAL_WORDINGS, OPEN_WORDINGS, OptionOrder
 from lavis_emovit.errors import DataError, UserError
+from lavis_emovit.generation.clip_frames import clip_images
 from lavis_emovit.generation.facts import ALL_FACTS, FactName, facts_text
 from lavis_emovit.generation.job_records import JobRecords
 from lavis_emovit.generation.kinds import KINDS
@@ -35,6 +37,7 @@ logger = logging.getLogger(__name__)
 
 # Further bad images are counted but not listed.
 _MAX_LISTED_PROBLEMS = 20
+CLIP_FRAMES = FrameSettings(num_frames=6)
 _PURPOSES = [*KINDS, "caption", "attributes", "synthesis", "judge"]
 
 
@@ -44,6 +47,9 @@ class JobSettings(Settings):
     seed: int = 0  # seed of wordings, examples and mixes
     split: str | None = "train"  # only records of this split get instructions. None: all records.
     vision: bool = False  # send the image to the writer along with the facts
+    frames: FrameSettings = CLIP_FRAMES  # which frames of clips are sent, each as an image
+    # Most images that a job may send; a step that would need more sends nothing. None: no limit.
+    max_images: int | None = Field(default=None, ge=1)
     facts: tuple[FactName, ...] = ALL_FACTS  # facts that the writer gets
     num_examples: int = Field(default=3, ge=0)  # worked examples in each prompt, each with another emotion
     prompt_files: dict[str, str] = Field(default_factory=dict)  # kind -> file with a custom prompt
@@ -115,6 +121,7 @@ class ChatWriter:
     schema: Mapping[str, Any] | None = None  # JSON schema of the reply
     image_root: Path | None = None  # folder that image paths are relative to; None sends no images
     facts: Sequence[FactName] = ALL_FACTS  # facts in the request; empty for captions and attributes
+    frames: FrameSettings = CLIP_FRAMES
 
     @property
     def name(self) -> str:  # in provenance
@@ -128,9 +135,13 @@ class ChatWriter:
         if self.image_root is not None:
             chat = self.settings
             sizes = (chat.image_max_side_px, chat.image_quality, chat.image_detail)
-            whole = image_of(self.image_root / record.image, *sizes)
-            images = (whole,)
-            if record.box is not None:
+            if record.clip is not None:
+                times_s, images = clip_images(self.image_root, record.image, record.clip, self.frames, sizes)
+                text = f"{_about_frames(times_s)}\n{text}"
+            else:
+                whole = image_of(self.image_root / record.image, *sizes)
+                images = (whole,)
+            if record.box is not None and record.clip is None:
                 text = f"The second picture is a part of the first one: the person that this is about.\n{text}"
                 images = (whole, replace(whole, box=record.box))
         return ChatRequest(
@@ -145,6 +156,14 @@ class ChatWriter:
             sample=sample,
             about={"record": record.id, "kind": self.purpose},
         )
+
+
+def _about_frames(times_s: Sequence[float]) -> str:
+    times = ", ".join(f"{time_s:.1f}" for time_s in times_s)
+    return (
+        f"The pictures are {len(times_s)} frames of one clip in the order of time, at {times} seconds. Write about the "
+        "clip: what happens, how the emotion changes, and why."
+    )
 
 
 @dataclass(frozen=True)
@@ -212,6 +231,7 @@ class Job:
     dry_run: bool = False  # send nothing, only estimate
     display: Display = lambda label, progress: contextlib.nullcontext()  # shows the progress of requests
     estimates: list[Estimate] = field(default_factory=list)  # estimated requests of a dry run
+    num_images: int = 0  # images of requests so far, counted if `max_images` limits them
     records: JobRecords = field(init=False)
     processed: bytearray = field(init=False)  # by number: 1 for records that a step has written, changed or not
     # Purpose of requests -> by number: 1 for records that were asked for, 2 for those with a reply.
@@ -245,7 +265,7 @@ class Job:
             seed=settings.seed,
         )
         image_root = self.image_root if settings.vision or not facts else None
-        return ChatWriter(chat, prompt, purpose, schema, image_root, settings.facts if facts else ())
+        return ChatWriter(chat, prompt, purpose, schema, image_root, settings.facts if facts else (), settings.frames)
 
     def send(
         self,
@@ -262,6 +282,8 @@ class Job:
         batches are under way, which could pay for a request twice.
         """
         progress = RunProgress(total=len(requests))
+        if self.settings.max_images is not None:
+            self._reserve_images(label, requests, self.settings.max_images)
         if self.dry_run:
             self.estimates.append(estimate(label, requests, writer.settings, self.ledger, output_tokens, self.batch))
             return progress
@@ -282,6 +304,17 @@ class Job:
             else:
                 run_requests(requests, writer.settings, self.ledger, progress=progress, on_row=report)
         return progress
+
+    def _reserve_images(self, label: str, requests: Iterable[ChatRequest], limit: int) -> None:
+        """Count the images of requests that are not paid yet; UserError if there are too many for the job."""
+        num_new = sum(one.num_images() for one in requests if one.fingerprint not in self.ledger)
+        if self.num_images + num_new > limit:
+            before = f" after {self.num_images} of earlier steps" if self.num_images else ""
+            raise UserError(
+                f"{label}: needs {num_new} images{before}, and job.max_images allows {limit}. Nothing of this step was "
+                "sent. Choose fewer frames (job.frames) or records, or allow more."
+            )
+        self.num_images += num_new
 
     def request_replies(
         self,

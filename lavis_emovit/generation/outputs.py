@@ -16,6 +16,7 @@ import jinja2
 
 from lavis_emovit.chat.ledger import now
 from lavis_emovit.chat.request import image_of
+from lavis_emovit.clips.reading import STRIP_FRAMES, film_strip
 from lavis_emovit.errors import DataError
 from lavis_emovit.files import atomic_writer, file_sha256, load_json, write_json
 from lavis_emovit.generation.checks import REASONS
@@ -25,6 +26,7 @@ from lavis_emovit.generation.job import Job, StepResult
 from lavis_emovit.generation.mix import Mix
 from lavis_emovit.generation.seke.levels import MARK
 from lavis_emovit.generation.seke.settings import SekeSettings
+from lavis_emovit.images import data_url
 from lavis_emovit.records import EmotionRecord, read_records, to_conversations
 
 logger = logging.getLogger(__name__)
@@ -241,9 +243,13 @@ def _write_preview(job: Job, steps: Sequence[dict[str, Any]], source: Path, num_
 
 
 def _card(record: EmotionRecord, image_root: Path) -> dict[str, Any]:
+    path = image_root / record.image
     try:
-        image = image_of(image_root / record.image, _SIDE_PX, 80).data_url()
-    except DataError:
+        if record.clip is not None:
+            image = data_url(film_strip(path, record.clip, _SIDE_PX // 2, root=image_root, columns=STRIP_FRAMES // 2))
+        else:
+            image = image_of(path, _SIDE_PX, 80).data_url()
+    except (DataError, OSError):
         image = None
     return {
         "id": record.id,

@@ -421,9 +421,7 @@ def to_conversations(records: Iterable[EmotionRecord]) -> list[dict[str, Any]]:
                 "provenance": instruction.provenance,
                 "split": record.split,
             }
-            if record.emotion is not None:
-                item["emotion"] = record.emotion
-            items.append(item)
+            items.append(item if record.emotion is None else {**item, "emotion": record.emotion})
     return items
 
 
@@ -476,7 +474,9 @@ def from_conversations(
         turns = _turns(texts, where, independent=isinstance(kinds, list), is_exported=bool(fields))
         for given in (kinds, authors):
             if isinstance(given, list) and len(given) != len(turns):
-                raise DataError(f"{where}: 'kind' and 'provenance' must have {len(turns)} entries, one for each question")
+                raise DataError(
+                    f"{where}: 'kind' and 'provenance' must have {len(turns)} entries, one for each question"
+                )
         for number, (question, answer) in enumerate(turns):
             label = _CATEGORICAL_ANSWER.match(answer)
             kind = kinds[number] if isinstance(kinds, list) else kinds

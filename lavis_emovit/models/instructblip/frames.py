@@ -14,7 +14,8 @@ from lavis_emovit.models.instructblip.settings import FramePooling
 
 
 class TimeConvolution(nn.Module):
-    """A residual layer over time: norm, two convolutions of three frames, their product, projection.
+    """A residual layer over time: norm, minus the mean over the clip, two convolutions of three frames, their product,
+    projection.
 
     That is the gated convolution of Dauphin et al. (2017, https://arxiv.org/abs/1612.08083) with a linear gate (Shazeer
     2020, https://arxiv.org/abs/2002.05202): products compare frames. The clip is padded by zeros.
@@ -34,7 +35,10 @@ class TimeConvolution(nn.Module):
     def forward(self, read_NFQD: torch.Tensor) -> torch.Tensor:
         """[N, F, Q, D] from the same."""
         num_pairs, _, num_queries, _ = read_NFQD.shape
-        rows = self.norm(read_NFQD).permute(0, 2, 3, 1).flatten(0, 1)  # [N * Q, D, F]
+        normed_NFQD = self.norm(read_NFQD)
+        # What all frames of a clip share is larger than their differences, and would dominate the products.
+        differences_NFQD = normed_NFQD - normed_NFQD.mean(dim=1, keepdim=True)
+        rows = differences_NFQD.permute(0, 2, 3, 1).flatten(0, 1)  # [N * Q, D, F]
         value, gate = self.convolution(rows).transpose(1, 2).chunk(2, dim=-1)
         return read_NFQD + self.projection(value * gate).unflatten(0, (num_pairs, num_queries)).transpose(1, 2)
 

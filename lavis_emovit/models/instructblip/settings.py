@@ -37,7 +37,8 @@ class FramePooling(Settings):
     Attributes:
         embedding: learned: the query tokens of each frame get an embedding of its number.
         max_frames: the number of embeddings.
-        convolution_layers: layers that compare each query token with the same one in the frames before and after.
+        convolution_layers: layers that compare each query token, minus its mean over the clip, with the same one in the
+            frames before and after.
         pooling: concatenate: the language model reads the tokens of all frames in a row; mean: their mean.
         seed: of the layers' initial values.
     """

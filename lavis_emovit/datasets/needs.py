@@ -48,7 +48,7 @@ def dataset_need(name: str, settings: DatasetSettings) -> DatasetNeed:
     images = None if build.prepare.instructions.mix is not None else _share(settings, published)
     if problems := missing_sources(name, build.prepare, storage, where):
         return DatasetNeed("missing", "\n".join(problems), images)
-    if build.prepare.source == "sketch":
+    if build.prepare.is_drawn:
         return DatasetNeed(f"will be drawn in {storage}")
     return DatasetNeed(f"shards will be built in {storage} from {build.prepare.root}", num_images=images)
 

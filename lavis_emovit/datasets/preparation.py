@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ from lavis_emovit.shards.writer import write_shards
 from lavis_emovit.sources.base import LAYOUTS, Reader
 from lavis_emovit.sources.layouts import annotation_fingerprint, fingerprint, open_dataset
 from lavis_emovit.sources.readers.emoset import EMOSET_SPLITS, EmosetReader
+from lavis_emovit.sources.readers.records import RecordsReader
 
 logger = logging.getLogger(__name__)
 
@@ -139,21 +140,21 @@ def _prepare(
     if problems := missing_sources(name, prepare, storage, where_to_get):
         raise DataError("\n".join(problems))
     root = source_root(prepare, storage)
-    logger.info("%s: preparing %s from %s", name, storage, "drawings" if prepare.source == "sketch" else root)
+    logger.info("%s: preparing %s from %s", name, storage, "drawings" if prepare.is_drawn else root)
     storage.mkdir(parents=True, exist_ok=True)
     (storage / STATE_NAME).unlink(missing_ok=True)
     (storage / UNFINISHED_NAME).touch()
     # A new split needs the records of all published ones.
     own_splits = [split for split in EMOSET_SPLITS if prepare.redraws_splits or split in splits]
     reader: Reader
-    if prepare.source == "sketch":
-        from lavis_emovit.sample_set.write import write_sketch
-
+    if prepare.is_drawn:
         # An interrupted preparation may have drawn with other settings.
         shutil.rmtree(root, ignore_errors=True)
+        draw, _ = _drawing(prepare)
         with progress("drawing", every=1000) as line:
-            write_sketch(root, **prepare.draw.model_dump(), progress=line.update)
-        reader = EmosetReader(root, source=name, splits=own_splits)
+            draw(root, **prepare.draw.model_dump(), progress=line.update)
+        layout = EmosetReader if prepare.source == "sketch" else RecordsReader
+        reader = layout(root, source=name, splits=own_splits)
     else:
         reader = open_dataset(root, prepare, source=name, extract_to=storage / DRAWN_NAME, splits=own_splits)
     records: Iterable[EmotionRecord] = prepare.resplit(reader.read(), reader.image_root, root=root)
@@ -196,16 +197,24 @@ def _prepare(
     (storage / UNFINISHED_NAME).unlink()
 
 
+def _drawing(prepare: PrepareSettings) -> tuple[Callable[..., Path], int | str]:
+    """The function that draws a set, and the version of what it draws."""
+    from lavis_emovit.sample_set.clips import CLIP_VERSION, write_clip_sketch
+    from lavis_emovit.sample_set.write import DRAWING_VERSION, write_sketch
+
+    return (write_sketch, DRAWING_VERSION) if prepare.source == "sketch" else (write_clip_sketch, CLIP_VERSION)
+
+
 def source_root(prepare: PrepareSettings, storage: Path) -> Path:
     """Folder of the images and annotations that shards are built from."""
-    return storage / DRAWN_NAME if prepare.source == "sketch" else Path(str(prepare.root)).expanduser().resolve()
+    return storage / DRAWN_NAME if prepare.is_drawn else Path(str(prepare.root)).expanduser().resolve()
 
 
 def missing_sources(name: str, prepare: PrepareSettings, storage: Path, where_to_get: str) -> list[str]:
     """A line for a published dataset and for generated instructions that do not exist."""
     problems = []
     root = source_root(prepare, storage)
-    if prepare.source != "sketch" and not root.is_dir():
+    if not prepare.is_drawn and not root.is_dir():
         problems.append(
             f"datasets.{name}: there are no shards in {storage}, and the dataset to build them from is missing: "
             f"{root} does not exist. {where_to_get}\nPut it there, or set its folder "
@@ -267,10 +276,8 @@ def _identity(prepare: PrepareSettings) -> dict[str, Any]:
         instructions["generated"] = file_sha256(file) if file.is_file() else None
     if instructions["offline"] is not None:
         instructions["offline"] |= {"writer": WRITER}
-    if prepare.source == "sketch":
-        from lavis_emovit.sample_set.write import DRAWING_VERSION
-
-        settings["draw"]["version"] = DRAWING_VERSION
+    if prepare.is_drawn:
+        _, settings["draw"]["version"] = _drawing(prepare)
     else:
         settings.pop("draw")
     return {"version": PREPARATION_VERSION, **settings}
@@ -285,7 +292,7 @@ def _own_nodes(settings: dict[str, Any]) -> dict[str, Any]:
 def _fingerprints(prepare: PrepareSettings) -> dict[str, str | None]:
     """Fingerprint of the published dataset, None if it is missing or drawn; one of annotations if it has some."""
     root = Path(prepare.root).expanduser().resolve() if prepare.root is not None else None
-    if root is None or prepare.source == "sketch" or not root.is_dir():
+    if root is None or prepare.is_drawn or not root.is_dir():
         return {"fingerprint": None}
     lists = [file.below(root).path for file in (prepare.split_lists or {}).values()]
     of_annotations = annotation_fingerprint(root, prepare)

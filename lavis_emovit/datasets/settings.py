@@ -175,21 +175,26 @@ class ShardSettings(Settings):
 class PrepareSettings(DeclaredPreparation):
     """How shards are built on first use.
 
-    `source: sketch` draws the sample set; any other name is the layout of a published dataset and needs `root`.
+    `source: sketch` draws the sample set and `clip_sketch` its clips; any other name is the layout of a published
+    dataset and needs `root`.
     """
 
-    other_sources: ClassVar[tuple[str, ...]] = ("sketch",)
+    other_sources: ClassVar[tuple[str, ...]] = ("sketch", "clip_sketch")
     draw: DrawSettings = DrawSettings()
     instructions: InstructionSettings = InstructionSettings()
     shards: ShardSettings = ShardSettings()
 
     @model_validator(mode="after")
     def _parts_fit_together(self) -> PrepareSettings:
-        if self.source != "sketch" and not self.root:
+        if not self.is_drawn and not self.root:
             raise ValueError(f"source '{self.source}' needs `root`, the folder of the published dataset")
-        if "draw" in self.model_fields_set and self.source != "sketch":
-            raise ValueError(f"`draw` belongs to source 'sketch', this one is '{self.source}'")
+        if "draw" in self.model_fields_set and not self.is_drawn:
+            raise ValueError(f"`draw` belongs to source 'sketch' or 'clip_sketch', this one is '{self.source}'")
         return self
+
+    @property
+    def is_drawn(self) -> bool:
+        return self.source in self.other_sources
 
 
 class BuildInfoSettings(Settings):

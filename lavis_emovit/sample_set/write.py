@@ -30,7 +30,7 @@ SPLITS: dict[str, float] = {"train": 0.7, "val": 0.1, "test": 0.2}
 SETTINGS_FILE = "sketch.json"
 # EmoSet numbers its emotions with the four pleasant ones first.
 _EMOSET_EMOTIONS = ("amusement", "awe", "contentment", "excitement", "anger", "disgust", "fear", "sadness")
-_JPEG_QUALITY = 92
+JPEG_QUALITY = 92
 _STALE_AFTER_S = 3600
 
 
@@ -57,6 +57,14 @@ def write_sketch(
         DataError: a setting is out of range, or `root` contains something else.
     """
     settings = _checked_settings(images_per_class, seed, size_px, label_noise)
+    return write_folder(root, settings, lambda folder: _write_all(folder, settings, progress))
+
+
+def write_folder(root: str | Path, settings: dict[str, Any], write: Callable[[Path], None]) -> Path:
+    """Let `write` draw a set into a new folder, which becomes `root` when it is complete, with `sketch.json`.
+
+    A complete folder with the same settings is kept. DataError if `root` contains something else.
+    """
     root = Path(root).expanduser().absolute()
     if _is_written(root, settings):
         logger.info("keeping the sample set in %s", root)
@@ -72,7 +80,7 @@ def write_sketch(
     try:
         unfinished.chmod(0o755)
         with name_full_disk(root):
-            _write_all(unfinished, settings, progress)
+            write(unfinished)
         _move_into_place(unfinished, root, settings)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -158,7 +166,7 @@ def _write_all(root: Path, settings: dict[str, Any], progress: Callable[[int, in
             image_id = f"{label}_{index + 1:05d}"
             image_path, annotation_path = f"image/{label}/{image_id}.jpg", f"annotation/{label}/{image_id}.json"
             image = render(scene, settings["size_px"])
-            image.save(root / image_path, "JPEG", quality=_JPEG_QUALITY)
+            image.save(root / image_path, "JPEG", quality=JPEG_QUALITY)
             _write_json(root / annotation_path, annotation_of(scene, image_id, label, image))
             entries[splits[index]].append([label, image_path, annotation_path])
             if scene.emotion != label:

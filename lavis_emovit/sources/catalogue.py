@@ -234,7 +234,7 @@ def _read_entry(path: Path) -> CatalogueEntry | None:
         ((name, dataset),) = node.items()
         values = plain_values(dataset)
         prepare = (values.get("build_info") or {}).get("prepare") or {}
-        is_sketch = prepare.get("source") == "sketch"
+        is_drawn = prepare.get("source") in ("sketch", "clip_sketch")
     except OSError as error:
         raise ConfigError([f"cannot be read ({error.strerror})"], str(path)) from None
     except (OmegaConfBaseException, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -242,7 +242,7 @@ def _read_entry(path: Path) -> CatalogueEntry | None:
         raise ConfigError([problem], str(path)) from None
     except Exception as error:  # PyYAML's own errors share no base with the others
         raise ConfigError([f"not YAML ({error})"], str(path)) from None
-    if is_sketch:
+    if is_drawn:
         return None
     problems = []
     if not DATASET_NAME.fullmatch(str(name)):

@@ -264,20 +264,27 @@ def test_people_are_in_one_split_only():
     assert tests[0] != tests[1] and len(tests[2]) == 27
 
 
-def test_the_drawn_set_needs_nothing(data_folder, monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "images_per_class", "labels", "shape"),
+    [
+        ("emoset_sketch", 10, set(get_label_set("mikels8").labels), (3, 96, 96)),
+        ("emoclip_sketch", 20, {"amusement", "awe", "contentment", "fear"}, (3, 4, 96, 96)),
+    ],
+)
+def test_the_drawn_sets_need_nothing(data_folder, monkeypatch, tmp_path, name, images_per_class, labels, shape):
     """With LAVIS's own function, in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    config = OmegaConf.load(config_root() / "datasets" / "emoset_sketch" / "defaults.yaml")
-    config.datasets.emoset_sketch.build_info.prepare.draw.images_per_class = 10
-    config.datasets.emoset_sketch.build_info.prepare.draw.size_px = 48
+    config = OmegaConf.load(config_root() / "datasets" / name / "defaults.yaml")
+    config.datasets[name].build_info.prepare.draw.images_per_class = images_per_class
+    config.datasets[name].build_info.prepare.draw.size_px = 48
     OmegaConf.save(config, tmp_path / "small.yaml")
-    datasets = load_dataset("emoset_sketch", cfg_path=str(tmp_path / "small.yaml"))
-    assert sum(len(dataset) for dataset in datasets.values()) == 80
+    datasets = load_dataset(name, cfg_path=str(tmp_path / "small.yaml"))
+    assert sum(len(dataset) for dataset in datasets.values()) == images_per_class * len(labels)
     for dataset in datasets.values():
-        assert set(dataset.index.label_histogram) == set(get_label_set("mikels8").labels)
+        assert set(dataset.index.label_histogram) == labels
         assert min(dataset.index.label_histogram.values()) >= 1
-    assert datasets["train"][0]["image"].shape == (3, 96, 96)
-    assert datasets["train"].read(0).record.id.startswith("emoset_sketch/")
+    assert datasets["train"][0]["image"].shape == shape
+    assert datasets["train"].read(0).record.id.startswith(f"{name}/")
 
 
 def test_changed_annotations_of_single_images_are_refused(tmp_path, data_folder):

@@ -1,7 +1,11 @@
-"""What tuning on the same images adds to a small LLaVA and to emovit_small: the suite transfer_small, and its gains.
+"""Accuracy and gains of a suite that trains its models.
 
     python tools/bench/transfer.py
     python tools/bench/transfer.py --options suite.models.emovit.checkpoint=output/bench/small/london_faces/seed_0
+    python tools/bench/transfer.py quickstart_clips
+
+`transfer_small`, the default, measures what tuning on the same images adds to a small LLaVA and to emovit_small;
+`quickstart_clips` what several frames of a clip add to one.
 
 The suite trains what is missing. The result says how far each training came, because the best checkpoint of a run that
 was stopped counts too.
@@ -22,35 +26,41 @@ import yaml
 sys.path.append(str(Path(__file__).resolve().parent))
 from bench_result import ROOT, environment_info, write_result
 
-RECIPE = "projects/emovit/eval/transfer_small.yaml"
+SUITES = ("transfer_small", "quickstart_clips")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the suite and write the result. The exit code is that of the suite."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("suite", choices=SUITES, nargs="?", default=SUITES[0])
     parser.add_argument("--options", nargs="+", default=[], help="settings that override the suite's")
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "transfer_small.json")
+    parser.add_argument("--out", type=Path, help="default: benchmarks/<suite>.json")
     arguments = parser.parse_args(argv)
     from lavis_emovit.evaluation.suite.recipe import load_suite
 
-    settings = load_suite(RECIPE, arguments.options)
-    command = [sys.executable, "-m", "lavis.evaluate", "--cfg-path", RECIPE, "--options", *arguments.options]
+    recipe = f"projects/emovit/eval/{arguments.suite}.yaml"
+    settings = load_suite(recipe, arguments.options)
+    command = [sys.executable, "-m", "lavis.evaluate", "--cfg-path", recipe, "--options", *arguments.options]
     code = subprocess.run(command[: None if arguments.options else -1]).returncode
     if code:
         return code
     summary = json.loads((Path(settings.output_dir) / "metrics.json").read_text(encoding="utf-8"))
-    runs = {name: Path(place) for name, one in settings.models.items() if (place := getattr(one, "checkpoint", None))}
-    shown = f"python tools/bench/transfer.py{' --options ...' if arguments.options else ''}"
+    runs: dict[str, Path] = {}
+    for name, model in settings.models.items():
+        place = getattr(model, "checkpoint", None)
+        if place and Path(place) not in runs.values():  # several models may be of one run
+            runs[name] = Path(place)
+    shown = f"python tools/bench/transfer.py {arguments.suite}{' --options ...' if arguments.options else ''}"
     result = {
-        "benchmark": "transfer_small",
-        "recipe": RECIPE,
+        "benchmark": arguments.suite,
+        "recipe": recipe,
         "trainings": {name: training_of(run) for name, run in runs.items()},
         **summarise(summary),
         "command": shown,
         **environment_info("lavis_emovit", "projects", "tools"),
     }
-    write_result(arguments.out, result)
-    print(json.dumps(result["gains"], indent=1))
+    write_result(arguments.out or ROOT / "benchmarks" / f"{arguments.suite}.json", result)
+    print(json.dumps({key: result[key] for key in ("results", "gains")}, indent=1))
     return 0
 
 
@@ -69,7 +79,7 @@ def summarise(summary: Mapping[str, Any]) -> dict[str, Any]:
                     "accuracy_interval_95": bounds_of(headline["interval"]),
                 }
             )
-        for one in numbers["gains"]:
+        for one in numbers.get("gains", []):
             gains.append(
                 {
                     "benchmark": name,

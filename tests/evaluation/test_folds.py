@@ -3,6 +3,7 @@
 Properties:
 - they are scikit-learn's accuracy and balanced accuracy, averaged over the folds; so are those of resamples, whose
   quantiles are the interval;
+- resamples that are all equal have the exact binomial bound;
 - rows of one group, also in several folds, are resampled together, which widens the interval of repeated rows;
 - a record in two folds, a single fold, and a fold of errors are refused;
 - a report of runs that differ in the tested fold shows each fold and the means, and only then.
@@ -81,6 +82,14 @@ def test_groups_are_resampled_as_a_whole():
         for interval in (fold_metrics(alike, LABELS, group_by=by).war_interval for by in ("group", None))
     ]
     assert widths[0] > 2 * widths[1]
+
+
+def test_no_mistake_in_few_rows_is_no_certainty():
+    folds = {name: [row.model_copy(update={"prediction": row.label}) for row in _rows(name, 10, 1)] for name in "ab"}
+    metrics = fold_metrics(folds, LABELS)
+    # Clopper and Pearson: with 20 of 20 right, the lower end is 0.025 ** (1 / 20).
+    assert metrics.war == 1.0 and metrics.war_interval.high == 1.0
+    assert metrics.war_interval.low == pytest.approx(0.025 ** (1 / 20))
 
 
 def test_folds_that_cannot_be_compared_are_refused():

@@ -90,7 +90,7 @@ def fold_metrics(
         for name, metric in _NAMES.items():
             values_FR[name].append(of_resamples[metric])
     means = {name: float(np.mean([getattr(one, name) for one in found.values()])) for name in _NAMES}
-    intervals = {name: resamples.interval(np.mean(values_FR[name], axis=0), means[name]) for name in _NAMES}
+    intervals = {name: resamples.interval(np.mean(values_FR[name], axis=0), means[name], (0.0, 1.0)) for name in _NAMES}
     return FoldMetrics(
         folds=found,
         num_samples=len(every),

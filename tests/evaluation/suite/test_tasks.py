@@ -162,6 +162,43 @@ def _reply(body, number):
     return Action(text="valence: 0.5, arousal: -0.25, dominance: 0.1")
 
 
+def _reply_by_mode(body, number):
+    """Joy at once; something else after a description; and a child declines after the context."""
+    text = words_of(body)
+    if "First describe" in text:
+        return Action(text="A grey street in the rain. The picture evokes sadness.")
+    if "First say" in text and "You are a child" in text:
+        return Action(text="I'm sorry, but I can't help with that.")
+    return Action(text="joy")
+
+
+def test_modes_and_personas_of_a_suite(tasks, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    asked = {"kind": "emotion", "modes": ["direct", "caption", "context"], "personas": ["none", "child"]}
+    with ChatServer(_reply_by_mode) as server:
+        chat = {"model": "m", "base_url": server.url, "max_in_flight": 2}
+        models = {
+            "chat": {"adapter": "chat", "chat": chat, "probe": False},
+            "tiny": {"adapter": "lavis", "arch": "emovit_tiny", "device": "cpu"},
+        }
+        settings = tasks({"modes": asked}, models=models, methods=["generation"], report=True)
+        chat_model, tiny = run_suite(settings)["benchmarks"]["modes"]["results"]
+    found = chat_model["metrics"]["robustness"]
+    variant = "wording 1, options fixed"
+    accuracy = {name.removeprefix(variant): of["accuracy"] for name, of in found["variants"].items()}
+    child = ", persona child"
+    assert accuracy == {"": 1, ", caption first": 0, ", context first": 1, child: 1, f"{child}, caption first": 0,
+                        f"{child}, context first": 0}  # fmt: skip
+    # Joy, sadness and a refusal in 3, 2 and 1 of six variants: 11 of the 15 pairs differ.
+    assert found["num_questions"] == NUM_RECORDS and found["flip_rate"] == pytest.approx(11 / 15)
+    # With the persona none, one of three pairs of modes is the same; with the child, none.
+    assert found["flips"] == pytest.approx({"mode": 5 / 6, "persona": 1 / 3})
+    assert found["persona_shift"] == pytest.approx({"child": 1 / 3}) and found["refused"] == pytest.approx(1 / 6)
+    rows = read_predictions("out/predictions/modes/tiny.generation.jsonl")
+    assert len(rows) == 6 * NUM_RECORDS == tiny["metrics"]["robustness"]["num_questions"] * 6
+    assert "context first" in Path("out/report.html").read_text()
+
+
 def test_scripted_answers_get_the_numbers_of_a_count(tasks, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
     benchmarks = {kind: {"kind": kind, **MORE.get(kind, {})} for kind in KINDS}

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 from lavis_emovit.files import below_root
 from lavis_emovit.settings import FrozenModel, Settings
 
+TOLERANCE_S = 0.5
 # Below the image root, with forward slashes.
 RelativePath = Annotated[str, Field(min_length=1), AfterValidator(below_root)]
 
@@ -50,6 +51,13 @@ class Clip(FrozenModel):
         if times_s[0] < 0 or any(one >= other for one, other in pairwise(times_s)):
             raise ValueError("times_s must increase from 0 or later")
         return self
+
+    def outside(self, end_s: float) -> str | None:
+        """Why the clip is no part of a video that ends at a time; None if it is one."""
+        start_s = self.start_s or 0.0
+        if start_s < end_s and (self.end_s or 0.0) <= end_s + TOLERANCE_S:
+            return None
+        return f"the clip is from {start_s:g} to {self.end_s or end_s:g} s, but the video ends at {end_s:.2f} s"
 
     @property
     def frame_times_s(self) -> tuple[float, ...]:

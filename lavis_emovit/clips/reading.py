@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import Image, ImageOps
 
-from lavis_emovit.clips.clip import Clip, EventSettings, FrameSettings
+from lavis_emovit.clips.clip import TOLERANCE_S, Clip, EventSettings, FrameSettings
 from lavis_emovit.clips.samplers import motion_peaks, sample_times
 from lavis_emovit.clips.video import Video
 from lavis_emovit.errors import DataError
@@ -24,7 +24,6 @@ STRIP_FRAMES = 6
 _ZIP_MARK = b"PK\x03\x04"
 # Optical flow is computed on frames whose longer side is this.
 _FLOW_SIDE_PX = 160
-_TOLERANCE_S = 0.5
 # Names of frames in a bundle have their times in microseconds.
 _ROUNDING_S = 1e-6
 
@@ -78,11 +77,8 @@ class VideoPart:
     def __init__(self, video: Video, clip: Clip):
         self.start_s = clip.start_s or 0.0
         self.end_s = video.end_s if clip.end_s is None else min(clip.end_s, video.end_s)
-        if self.start_s >= video.end_s or (clip.end_s or 0.0) > video.end_s + _TOLERANCE_S:
-            raise DataError(
-                f"the clip is from {self.start_s:g} to {clip.end_s or self.end_s:g} s, but the video ends at "
-                f"{video.end_s:.2f} s"
-            )
+        if (fault := clip.outside(video.end_s)) is not None:
+            raise DataError(fault)
         self.frames_at, self.check = video.frames_at, video.check
 
 
@@ -137,6 +133,10 @@ def chosen_times(
     """The times in an open clip that the settings choose, in seconds, ascending."""
     peaks_s = find_events(opened, settings.events) if settings.sampler == "events" else ()
     key_s = clip.key_s if clip is not None else None
+    allowed_s = opened.start_s - TOLERANCE_S, opened.end_s + TOLERANCE_S
+    if settings.sampler == "around" and key_s is not None and not allowed_s[0] <= key_s <= allowed_s[1]:
+        place = f"the clip, which is from {opened.start_s:g} to {opened.end_s:.2f} s"
+        raise DataError(f"clip.key_s is {key_s:g} s, which is not in {place}")
     return sample_times(settings, opened.start_s, opened.end_s, seed=seed, key_s=key_s, peaks_s=peaks_s)
 
 

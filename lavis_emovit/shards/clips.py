@@ -38,7 +38,7 @@ def pack_clip(
         if clip.frames is not None:
             return BUNDLE_SUFFIX, bundle_of(list(_files(root, clip, frames, resize_px)))
         if frames is None:
-            return _whole_video(path, resize_px)
+            return _whole_video(path, clip, resize_px)
         encoded: dict[float, bytes] = {}  # a short clip repeats frames
         for time_s, image in read_frames(path, clip, frames):
             if time_s not in encoded:
@@ -85,13 +85,15 @@ def _files(
             yield opened.times_s[place], suffix, data if resize_px is None else shrink_image(data, resize_px)
 
 
-def _whole_video(path: Path, resize_px: int | None) -> tuple[str, bytes]:
+def _whole_video(path: Path, clip: Clip, resize_px: int | None) -> tuple[str, bytes]:
     if resize_px is not None:
         raise BadImageError("a video file cannot be shrunk; store its frames instead (`frames`)")
     if path.stat().st_size > MAX_VIDEO_BYTES:
         raise BadImageError(f"the video file has more than {MAX_VIDEO_BYTES >> 20} MB; store its frames (`frames`)")
     data = read_file(path)
     with Video(data) as video:
+        if (fault := clip.outside(video.end_s)) is not None:
+            raise BadImageError(fault)
         video.check()
         return video.suffix, data
 

@@ -58,6 +58,7 @@ class ImageFacts:
     sha256: bytes = b""  # of the file's bytes; empty if there is no file
     phash: int | None = None  # 64-bit perceptual hash (DCT) of the image as displayed; None for an image of one tone
     size_px: tuple[int, int] | None = None  # width and height as displayed
+    end_s: float | None = None  # of a video
 
 
 def check_file(path: str) -> ImageFacts:
@@ -105,7 +106,7 @@ def _check_video(path: str) -> ImageFacts:
         return ImageFacts(path, fault=f"cannot be read ({error.strerror})")
     except DataError as error:
         return ImageFacts(path, fault=str(error), sha256=sha256)
-    return ImageFacts(path, sha256=sha256, phash=_perceptual_hash(shown), size_px=shown.size)
+    return ImageFacts(path, sha256=sha256, phash=_perceptual_hash(shown), size_px=shown.size, end_s=video.end_s)
 
 
 def open_thumbnail(path: Path, min_side_px: int) -> Image.Image:
@@ -256,6 +257,8 @@ def check_records(
     for path, record in frames:
         if path in facts and facts[path].fault is not None:
             report.faults.append(f"{record.id} ({record.split}): frame {path}: {facts[path].fault}")
+    for file in files:
+        report.faults += [f"{record.id} ({record.split}): {fault}" for record, fault in _clip_faults(file, facts)]
     _compare(uses, facts, near_bits, report)
     shared = shared_images(uses)
     for file in files:
@@ -297,6 +300,16 @@ def other_frames(file: CheckedFile) -> Iterator[tuple[str, EmotionRecord]]:
         for path in record.paths:
             if path != record.image:
                 yield os.path.normpath(file.image_root / path), record
+
+
+def _clip_faults(file: CheckedFile, facts: Mapping[str, ImageFacts]) -> Iterator[tuple[EmotionRecord, str]]:
+    """The records whose clip is no part of their video, and why."""
+    for record in file.records:
+        path = image_path(file, record)
+        end_s = facts[path].end_s if record.clip is not None else None
+        fault = record.clip.outside(end_s) if record.clip is not None and end_s is not None else None
+        if fault is not None:
+            yield record, f"{path}: {fault}"
 
 
 def num_decoders(num_images: int) -> int:

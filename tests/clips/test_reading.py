@@ -43,6 +43,15 @@ def test_a_clip_is_a_part_of_its_video(video):
             list(read_frames(video, clip, FOUR))
 
 
+def test_a_key_outside_of_its_clip_is_refused(video):
+    around = FrameSettings(sampler="around", num_frames=1, rate_fps=1)
+    for clip in (Clip(key_s=9), Clip(start_s=2, end_s=3, key_s=4), Clip(start_s=2, key_s=1)):
+        with pytest.raises(DataError, match=rf"clip\.key_s is {clip.key_s:g} s, which is not in the clip"):
+            list(read_frames(video, clip, around))
+    # Frames and ends are rounded.
+    assert len(list(read_frames(video, Clip(key_s=5.2), around))) == 1
+
+
 def test_the_seed_decides(video):
     by_seed = [[t for t, _ in read_frames(video, Clip(), FOUR, seed=seed)] for seed in (1, 1, 2)]
     assert by_seed[0] == by_seed[1] != by_seed[2]

@@ -85,6 +85,15 @@ def test_clips_keep_their_bytes(clips, tmp_path):
     assert "name: mp4" in card and "dtype: video" in card and "dtype: binary" in card
 
 
+def test_a_whole_video_is_not_stored_for_a_clip_after_its_end(clips, tmp_path):
+    records, root = clips
+    late = [records[0], _record("late", "a.mp4", Clip(start_s=5)), _record("long", "a.mp4", Clip(end_s=9))]
+    with pytest.raises(DataError, match=r"a\.mp4: the clip is from 5 to 3\.94 s, but the video ends at 3\.94 s"):
+        write_shards(late, root, tmp_path / "out")
+    index = write_shards(late, root, tmp_path / "out", skip_bad=True)
+    assert set(_samples(index)) == {"whole"} and len(index.build["skipped"]) == 2
+
+
 def test_chosen_frames_are_stored_with_their_times(clips, tmp_path):
     records, root = clips
     index = write_shards(records, root, tmp_path / "out", frames=FRAMES, resize_px=24)

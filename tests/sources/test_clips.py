@@ -79,6 +79,14 @@ def test_checks_open_videos_and_frames(records, tmp_path):
     assert "a.mp4: not a video file of a known format" in first and "2.png: not an image" in second
 
 
+@pytest.mark.parametrize("clip", [{"start_s": 3.5}, {"end_s": 9}, {"start_s": 1, "end_s": 3.9}])
+def test_checks_find_clips_that_are_no_part_of_their_video(records, tmp_path, clip):
+    wrong = _record("wrong", "awe", image="a.mp4", clip=clip)
+    report = check_records([CheckedFile("records", [*records, wrong], tmp_path)])
+    (fault,) = report.faults
+    assert fault.startswith("wrong (train): ") and "but the video ends at 2.9" in fault
+
+
 def test_statistics_sheets_and_exports(records, tmp_path):
     counted = count_records(records)
     assert counted.num_clips == 3

@@ -99,13 +99,15 @@ def readable_suffixes() -> frozenset[str]:
 def open_strictly(source: bytes | Path, *, max_pixels: int | None = None) -> Iterator[Image.Image]:
     """Open an image file, or its bytes, with strict decoding inside the block; Pillow's warnings are silenced.
 
-    ValueError if the image has more than `max_pixels` (None: `MAX_PIXELS`); Pillow's decoders raise many other kinds
-    of exceptions.
+    ValueError if the image has more than `max_pixels` (None: `MAX_PIXELS`), or a format that no image here has: for
+    some, Pillow runs another program. Its decoders raise many other kinds of exceptions.
     """
     _register_heif()
     with warnings.catch_warnings(), strict_decoding():
         warnings.simplefilter("ignore")
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+            if (kind := image.format or "") not in SUFFIXES_OF_FORMAT:
+                raise ValueError(f"format {kind} is not one of BMP, GIF, JPEG, MPO, PNG, TIFF, WEBP")
             limit = MAX_PIXELS if max_pixels is None else max_pixels
             if image.width * image.height > limit:
                 raise ValueError(f"{image.width} x {image.height} pixels, more than {limit}")
@@ -158,8 +160,6 @@ def displayed_size_px(image: Image.Image) -> tuple[int, int]:
 
 def refusal(image: Image.Image) -> str | None:
     """Why shards do not take an opened image; None if they do. Indexes of shards store these texts."""
-    if (kind := image.format or "") not in SUFFIXES_OF_FORMAT:
-        return f"format {kind} is not one of BMP, GIF, JPEG, MPO, PNG, TIFF, WEBP"
     return "floating-point pixels, whose range nobody knows" if image.mode == "F" else None
 
 

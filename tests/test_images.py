@@ -144,3 +144,12 @@ def test_floating_point_pixels_of_an_unknown_range_are_refused(value):
         to_rgb(image)
     with pytest.raises(DataError, match="negative or not finite"):
         decode_image(_bytes(image, "TIFF"))
+
+
+@pytest.mark.parametrize("kind", ["EPS", "PPM", "PCX", "TGA"])
+def test_formats_that_may_run_other_programs_are_refused_before_they_are_decoded(kind, monkeypatch):
+    from PIL import EpsImagePlugin
+
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *args, **options: pytest.fail("Ghostscript was started"))
+    with pytest.raises(DataError, match=f"format {kind} is not one of BMP, GIF, JPEG"):
+        decode_image(_bytes(_half_red(), kind))

@@ -14,10 +14,10 @@ from PIL import Image
 
 from lavis_emovit.errors import DataError, first_line
 from lavis_emovit.files import name_full_disk
+from lavis_emovit.images import SUFFIXES_OF_FORMAT, open_strictly
 
 # The records of earlier versions have this name in their image paths.
 EXTRACTED_FOLDER = "pictures"
-_SUFFIX_OF_FORMAT = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tif"}
 # PNG stores these modes without a conversion.
 _PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16")
 
@@ -91,7 +91,7 @@ def image_of_pixels(text: str) -> Image.Image:
 
 def _suffix_of(data: bytes) -> str:
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            return _SUFFIX_OF_FORMAT.get(image.format or "", (image.format or "img").lower())
+        with open_strictly(data) as image:
+            return SUFFIXES_OF_FORMAT[image.format or ""][0]
     except Exception as error:
         raise DataError(f"the bytes are not an image ({first_line(error)})") from None

@@ -14,7 +14,7 @@ from lavis_emovit.clips.clip import Clip
 from lavis_emovit.clips.reading import STRIP_FRAMES, film_strip
 from lavis_emovit.errors import DataError
 from lavis_emovit.files import atomic_writer
-from lavis_emovit.images import data_url
+from lavis_emovit.images import data_url, displayed_size_px, open_strictly
 from lavis_emovit.records import EmotionRecord, find_image_root, image_root_of, read_records
 from lavis_emovit.sources.checks import open_thumbnail
 from lavis_emovit.sources.readers.emoset import EMOSET_SPLITS, read_emoset
@@ -173,9 +173,9 @@ def _thumbnail(tile: Tile, tile_px: int) -> Image.Image:
             raise DataError(f"{tile.image}: {error}") from None
     small = open_thumbnail(tile.image, 2 * tile_px)
     if tile.box is not None:
-        # The box is in pixels of the file; the decoder may have reduced the image.
-        with Image.open(tile.image) as image:
-            width = image.width
+        # The box is in pixels of the displayed image; the decoder may have reduced it.
+        with open_strictly(tile.image) as image:
+            width, _ = displayed_size_px(image)
         scale = small.width / width
         pen_px = max(2, round(small.width / 100))
         ImageDraw.Draw(small).rectangle([scale * side for side in tile.box], outline=(255, 60, 0), width=pen_px)

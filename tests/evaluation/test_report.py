@@ -9,6 +9,8 @@ colours have enough contrast on light and dark; labels of charts neither overlap
 
 from __future__ import annotations
 
+import base64
+import io
 import itertools
 import json
 import re
@@ -344,6 +346,17 @@ def test_large_images_are_made_small_and_huge_ones_are_skipped(make_run, monkeyp
     (embedded,) = page.of("img")
     assert len(embedded["src"]) < 200_000
     assert report_images.IMAGE_PX == 320
+
+
+def test_images_are_upright(make_run):
+    run = make_run(num_images=1, **PLAIN)
+    (path,) = (run / "predictions" / "images").iterdir()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (300, 100)).save(path, exif=exif)
+    (shown,) = page_of(write_report(run)).of("img")
+    with Image.open(io.BytesIO(base64.b64decode(shown["src"].partition(",")[2]))) as image:
+        assert image.size == (100, 300)
 
 
 def test_several_splits_each_have_their_section(make_run):

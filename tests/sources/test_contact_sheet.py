@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
@@ -136,3 +137,18 @@ def test_the_commands_draw_and_preview(tmp_path):
     assert (tmp_path / "sheet.png").exists()
     refused = run(app, ["draw", "--out", str(tmp_path / "set"), "--images-per-class", "11"])
     assert isinstance(refused.exception, DataError)
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_a_box_is_drawn_where_it_is_in_the_displayed_image(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", (400, 200)).save(tmp_path / "a.png", exif=exif)
+    width, height = (200, 400) if orientation in (6, 8) else (400, 200)
+    box = (width * 0.25, height * 0.25, width * 0.75, height * 0.75)
+    write_contact_sheet(pick_tiles([_record("a", "awe", box=box)], tmp_path, 1), tmp_path / "sheet.png", tile_px=100)
+    sheet = Image.open(tmp_path / "sheet.png").convert("RGB")
+    red, green, _ = (np.asarray(band, int) for band in sheet.split())
+    rows, columns = np.nonzero(red - green > 40)
+    # Tiles are 100 px, boxes half as wide and high as their image.
+    assert (np.ptp(columns), np.ptp(rows)) == pytest.approx((width / 8, height / 8), abs=3)

@@ -28,6 +28,7 @@ from lavis_emovit.evaluation.metrics.calibration import softmax
 from lavis_emovit.evaluation.metrics.rows import score_matrix
 from lavis_emovit.evaluation.predictions import PredictionRow
 from lavis_emovit.evaluation.report.table import number, percent
+from lavis_emovit.files import read_file
 from lavis_emovit.images import data_url, decode_image, jpeg_of
 
 IMAGE_PX = 320
@@ -297,10 +298,8 @@ def _data_url(path: Path | None) -> str | None:
     if path is None:
         return None
     try:
-        with Image.open(path) as image:
-            image.draft("RGB", (IMAGE_PX, IMAGE_PX))
-            small = image.convert("RGB")
-            small.thumbnail((2 * IMAGE_PX, IMAGE_PX))  # film strips are wide
-            return data_url(small)
-    except (OSError, ValueError, Image.DecompressionBombError):
+        small = decode_image(read_file(path), min_side_px=IMAGE_PX)
+    except (OSError, DataError):
         return None
+    small.thumbnail((2 * IMAGE_PX, IMAGE_PX))  # film strips are wide
+    return data_url(small)

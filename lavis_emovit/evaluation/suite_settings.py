@@ -59,7 +59,7 @@ class SuiteSettings(Settings):
         groups: name -> benchmarks whose accuracies are summarised together, as the mean over them and over all their
             rows, such as the three groups of VECBench.
         probe: add the model `probe`, a linear probe on the frozen image encoder of the first model that has one, unless
-            `models` has a probe (or `probe: null`). What a model adds to its encoder is its lead over this row.
+            `models` has a probe (or `probe: false`). What a model adds to its encoder is its lead over this row.
     """
 
     name: str = Field(min_length=1)

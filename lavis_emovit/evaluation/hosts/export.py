@@ -46,7 +46,7 @@ def export_suite(
 
     Raises:
         ConfigError: an unknown program; a benchmark that it cannot ask.
-        DataError: the folder has content, or a sample cannot be read.
+        DataError: the folder has content, or a sample cannot be read or is a clip.
     """
     if host not in HOSTS:
         raise ConfigError([f"--to: unknown program '{host}'{nearest_name(host, list(HOSTS))}"], "the command line")
@@ -96,7 +96,7 @@ def _write_tasks(folder: Path, out: Path, benchmark: OpenBenchmark, count: Calla
     decoding: dict[str, float] = {}
     with (folder / f"{benchmark.name}.jsonl").open("w", encoding="utf-8") as file:
         for number in benchmark.numbers():
-            for item in benchmark.items([number]):
+            for item in benchmark.image_items([number]):
                 num_images += 1
                 image = _image_file(folder, item.image_bytes)
                 requests = BatchRequests([Prepared(item)], task.settings, "generation", task.label_set)

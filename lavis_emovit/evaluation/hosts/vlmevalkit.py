@@ -63,7 +63,7 @@ def write_table(folder: Path, benchmark: OpenBenchmark, count: Callable[[], None
         table = csv.writer(file, delimiter="\t", quoting=csv.QUOTE_ALL, lineterminator="\n")
         table.writerow(["index", "id", "image", "question", *letters, "answer", "category"])
         for number in benchmark.numbers():
-            for item in benchmark.items([number]):
+            for item in benchmark.image_items([number]):
                 num_records += 1
                 image = base64.b64encode(item.image_bytes).decode()
                 for row in _rows(benchmark, item):

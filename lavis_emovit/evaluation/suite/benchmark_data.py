@@ -88,6 +88,14 @@ class OpenBenchmark:
         """
         yield from self._items(self.samples, self.numbers() if numbers is None else numbers)
 
+    def image_items(self, numbers: Iterable[int]) -> Iterator[Item]:
+        """As `items`, for programs that read no clips; also DataError for a clip."""
+        for item in self.items(numbers):
+            if item.record.clip is not None:
+                place = f"suite.benchmarks.{self.name}: record '{item.record.id}'"
+                raise DataError(f"{place} is a clip, and only images can be exported; leave this benchmark out")
+            yield item
+
     def question(self, method: Method) -> TrainedQuestion | None:
         """The question to ask about other images too; None if only the records have it."""
         settings = self.settings

@@ -21,6 +21,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pandas
@@ -33,10 +34,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "sources"))
 from published_copies import DRAWERS
 
 from lavis_emovit.cli.main import main
+from lavis_emovit.clips.clip import Clip
 from lavis_emovit.errors import ConfigError, DataError
 from lavis_emovit.evaluation.hosts.export import export_suite
 from lavis_emovit.evaluation.predictions import read_predictions
-from lavis_emovit.evaluation.suite.benchmark_data import open_benchmarks
+from lavis_emovit.evaluation.suite.benchmark_data import OpenBenchmark, open_benchmarks
 from lavis_emovit.evaluation.suite.suite import run_suite
 from lavis_emovit.images import decode_image
 
@@ -222,6 +224,20 @@ def test_what_cannot_be_exported_is_refused_first(suite, tmp_path):
     (tmp_path / "full" / "a.txt").write_text("mine")
     with pytest.raises(DataError, match="already has content"):
         export_suite(suite(), "lmms-eval", tmp_path / "full")
+
+
+@pytest.mark.parametrize("host", ["lmms-eval", "vlmevalkit"])
+def test_clips_are_not_exported_as_images(suite, tmp_path, host, monkeypatch):
+    items = OpenBenchmark.items
+
+    def with_a_clip(self, numbers=None):
+        for item in items(self, numbers):
+            yield replace(item, record=item.record.model_copy(update={"clip": Clip()}))
+
+    monkeypatch.setattr(OpenBenchmark, "items", with_a_clip)
+    with pytest.raises(DataError, match=r"suite\.benchmarks\.set: record '.*' is a clip, and only images"):
+        export_suite(suite({"set": {"limit": 2}}), host, tmp_path / "x")
+    assert not (tmp_path / "x").exists()
 
 
 def test_the_command(recipe, tmp_path, capsys):

@@ -105,6 +105,7 @@ def annotate(
     used = {**settings.model_dump(), "max_entropy": max_entropy}
     write_summary(out / RECORDS, root, settings=used, **counts.plain())
     print_counts(counts, out / RECORDS)
+    counts.check()
 
 
 def detect(
@@ -155,6 +156,7 @@ def detect(
     if crops:
         write_summary(out / CROPS, out, settings={"size_px": size_px, "margin": margin})
     print_counts(counts, out / RECORDS, *([out / CROPS] if crops else []))
+    counts.check()
 
 
 def chat_teachers(folder: Path, values: Mapping[str, Any]) -> Callable[[str], AnyTeacher]:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from lavis_emovit.distributed.engine import Engine, Lost, ProcessEngine
 from lavis_emovit.emotion.labels import CUSTOM_PREFIX, get_label_set
 from lavis_emovit.emotion.labels_faces import EXPRESSIONS7, FACE_SETS
-from lavis_emovit.errors import DataError, first_line
+from lavis_emovit.errors import DataError, UserError, first_line
 from lavis_emovit.files import read_file
 from lavis_emovit.images import decode_image, image_size_px
 from lavis_emovit.progress import progress
@@ -24,7 +24,7 @@ from lavis_emovit.teachers.answers import AnswerFile, AnswerRow, View
 from lavis_emovit.teachers.catalogue import AnyTeacher
 from lavis_emovit.teachers.choosing import OK, FaceSettings, choose_face
 from lavis_emovit.teachers.combining import combine
-from lavis_emovit.teachers.faces import Answer
+from lavis_emovit.teachers.faces import FAULTS, Answer
 
 UNREADABLE = "unreadable"
 _KEPT_EXAMPLES = 20
@@ -55,6 +55,13 @@ class Counts:
         found = self.examples.setdefault(f"{teacher.title}: {status}", [])
         if len(found) < _KEPT_EXAMPLES:
             found.append(f"{record.id}: {reason}" if reason else record.id)
+
+    def check(self) -> None:
+        """UserError if no teacher could look at any image."""
+        statuses = {status for counts in self.by_teacher.values() for status in counts}
+        if statuses and statuses <= set(FAULTS):
+            title, examples = next(iter(self.examples.items()))
+            raise UserError(f"no image could be looked at; the first: {title}: {examples[0]}")
 
     def plain(self) -> dict[str, Any]:
         return {

@@ -103,6 +103,9 @@ class Face(FrozenModel):
         return self.model_copy(update={"box": box, "landmarks": tuple(map(place, self.landmarks))})
 
 
+FAULTS = ("crash", "timeout", "error", "unreadable")
+
+
 class Answer(FrozenModel):
     """What a teacher replies about an image: faces, perhaps none, or why it has no reply.
 

@@ -20,6 +20,7 @@ from typing import IO, Any
 from PIL import Image
 
 from lavis_emovit.errors import UserError
+from lavis_emovit.files import load_json
 from lavis_emovit.outside import scrub
 from lavis_emovit.teachers.faces import Answer, Face
 
@@ -141,7 +142,7 @@ class Worker:
             assert self._process is not None
             raise _FaultError("crash", f"the process ended with code {self._process.wait()}: {self._last_words()}")
         try:
-            reply = json.loads(line)
+            reply = load_json(line)
         except ValueError:
             reply = None
         if not isinstance(reply, dict):

@@ -221,6 +221,19 @@ def test_a_face_gets_the_id_of_no_other_record(emovit, tmp_path, photos, two_fak
     assert list(read(tmp_path / "out" / "records.jsonl")) == ["x", "x/face0"]
 
 
+@pytest.mark.parametrize("command", ["annotate", "detect"])
+def test_a_run_that_looked_at_no_image_fails_with_the_reason(emovit, tmp_path, photos, two_fakes, command):
+    folder = photos(a=fake.ERROR, b=fake.ERROR)
+    (folder / "c.png").write_bytes(b"no image")
+    arguments = ("facial", command, folder, "--teacher", "happy-fake", "--out", tmp_path / "out")
+    code, output, errors = emovit(*arguments)
+    assert code == 2 and "no image could be looked at; the first: happy-fake 1.0: error: photos/a.png: " in errors
+    assert "happy-fake 1.0: error 2, unreadable 1" in output
+    # No face is an answer.
+    make_image(fake.NONE).save(folder / "c.png")
+    assert emovit(*arguments)[0] == 0
+
+
 PEOPLES_LABELS = {
     "votes": {"votes": {"sadness": 0.9, "happiness": 0.1}},
     "votes of another set": {"votes": {"awe": 1.0}},

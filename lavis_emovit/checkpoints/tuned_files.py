@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock
 
 from lavis_emovit.checkpoints.checkpoint import (
     CheckpointError,
@@ -195,8 +196,15 @@ def _unpacked(archive: Path) -> Path:
     if not archive.is_file():
         raise UserError(f"{archive}: no such archive")
     folder = cache_root() / "archives" / file_sha256(archive)
-    if (folder / MANIFEST_NAME).is_file():
-        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Two commands that load a new archive at once would both unpack it.
+    with FileLock(folder.with_name(f".{folder.name}.lock")):
+        if not (folder / MANIFEST_NAME).is_file():
+            _unpack(archive, folder)
+    return folder
+
+
+def _unpack(archive: Path, folder: Path) -> None:
     try:
         with zipfile.ZipFile(archive) as file, atomic_folder(folder) as temporary:
             names = file.namelist()
@@ -211,7 +219,6 @@ def _unpacked(archive: Path) -> Path:
                 raise UserError(f"{archive}: has no {MANIFEST_NAME}, so it is not an archive of `emovit pack`")
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
         raise UserError(f"{archive}: damaged, or not an archive of `emovit pack`: {error}") from None
-    return folder
 
 
 def _exported(folder: Path) -> TunedFiles:

@@ -3,10 +3,13 @@ and decoding as in training, through this package and through LAVIS, also after 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
+import threading
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -250,3 +253,23 @@ def test_the_snippet_of_the_page_runs(run: SimpleNamespace) -> None:
     shown: dict = {"photograph": photograph}
     exec(snippet.replace("output/emovit/quickstart", str(run.folder)), shown)
     assert shown["tuned"].files.folder == run.folder
+
+
+def test_two_commands_that_load_a_new_archive_at_once_unpack_it_once(
+    run: SimpleNamespace, tmp_path, monkeypatch
+) -> None:
+    from lavis_emovit.checkpoints import tuned_files
+
+    monkeypatch.setenv("EMOVIT_CACHE", str(tmp_path / "cache"))
+    pack(find_tuned(run.folder), tmp_path / "m.emovit", "# Card")
+    begun, copy = threading.Barrier(2), tuned_files.shutil.copyfileobj
+
+    def slowly(*files) -> None:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            begun.wait(0.3)  # for another one that unpacks too
+        copy(*files)
+
+    monkeypatch.setattr(tuned_files.shutil, "copyfileobj", slowly)
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(find_tuned, [tmp_path / "m.emovit"] * 2)
+    assert first == second

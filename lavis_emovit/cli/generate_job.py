@@ -206,7 +206,7 @@ def open_job(
     from lavis_emovit.chat.progress import show_progress
     from lavis_emovit.files import file_sha256
     from lavis_emovit.generation.job import Job
-    from lavis_emovit.generation.outputs import check_folder
+    from lavis_emovit.generation.outputs import check_folder, check_records
     from lavis_emovit.records import find_image_root, image_root_of, lost_image_root, read_records
 
     found = [*options.problems(has_model=chat is not None), *problems]
@@ -246,6 +246,7 @@ def open_job(
             raise UserError(
                 f"{options.records}: no records of split '{settings.split}' (available: {splits}); see --split"
             )
+        check_records(job)
         if not any((job.image_root / record.image).is_file() for record in job.chosen()):
             lost = lost_image_root(options.records) if options.images is None else None
             was = f" (they were in {lost}, which no longer exists)" if lost is not None else ""

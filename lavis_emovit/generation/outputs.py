@@ -196,6 +196,23 @@ def check_folder(folder: Path) -> None:
     _read_steps(folder / SUMMARY)
 
 
+def check_records(job: Job) -> None:
+    """Check before any request that a job replaces no records of another file. DataError names one of these."""
+    path = job.folder / RECORDS
+    first: str | None = None
+    try:
+        for earlier in read_records(path) if path.is_file() else ():
+            if job.records.find(earlier.id) is not None:
+                return
+            first = first or earlier.id
+    except DataError:
+        return  # damaged; writing the results warns about it
+    if first is not None:
+        raise DataError(
+            f"{path}: has the results of other records, such as '{first}', which would be lost; use another --out"
+        )
+
+
 def _read_steps(path: Path) -> dict[str, dict[str, Any]]:
     try:
         steps = {step["step"]: step for step in load_json(path.read_bytes())["steps"]}

@@ -172,6 +172,20 @@ def few(sketch, tmp_path):
     return [str(tmp_path / "few.jsonl"), "--images", str(sketch), "--out", str(tmp_path / "out"), "--preview", "0"]
 
 
+def test_results_of_other_records_are_not_replaced(few, tmp_path, capsys):
+    assert main(["generate", "reasoning", *few]) == 0
+    before = (tmp_path / "out" / "records.jsonl").read_bytes()
+    records = list(read_records(tmp_path / "few.jsonl"))
+    others = [record.model_copy(update={"id": f"other/{record.id}"}) for record in records]
+    write_records(tmp_path / "few.jsonl", others)
+    assert main(["generate", "reasoning", *few]) == 2
+    assert f"has the results of other records, such as '{records[0].id}'" in capsys.readouterr().err
+    assert (tmp_path / "out" / "records.jsonl").read_bytes() == before
+    # Records may come and go.
+    write_records(tmp_path / "few.jsonl", [*records[1:], *others[:1]])
+    assert main(["generate", "reasoning", *few]) == 0
+
+
 def _refuse(body, number):
     return chat_server.Action(status=400, error={"message": "images are not supported"})
 

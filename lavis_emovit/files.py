@@ -168,7 +168,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """A temporary folder beside `path`. When the block succeeds, it is flushed and renamed to `path`.
 
-    OSError if there is a folder with content at that time; the block may remove it last.
+    DataError if there is a folder with content at that time; the block may remove it last.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -177,7 +177,12 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             temporary.mkdir(parents=True)
             yield temporary
         sync_folder(temporary)
-        temporary.replace(path)
+        try:
+            temporary.replace(path)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            raise DataError(f"{path}: has content that came after the start; use another folder") from None
         sync_folder(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -233,7 +238,7 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
 
 
 # A full disk, a full quota, and a file that has reached the largest size allowed.
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
@@ -255,7 +260,7 @@ def name_full_disk(path: Path) -> Iterator[None]:
         number = cause.errno if isinstance(cause, OSError) else int(quoted[1]) if quoted else None
         named = error.filename if cause is error else None
         is_temporary = named is not None and str(named).startswith(str(path.with_name(f".{path.name}.")))
-        is_ours = number in _FULL or (quoted is not None and number in FORBIDDEN)
+        is_ours = number in FULL or (quoted is not None and number in FORBIDDEN)
         if number is None or not (is_temporary or (is_ours and named is None)):
             raise
         raise OSError(number, os.strerror(number), str(path)) from error
@@ -268,7 +273,7 @@ def explain_full_disk(folder: Path, resumes_from: str = "the newest checkpoint")
         with name_full_disk(folder):
             yield
     except OSError as error:
-        if error.errno not in _FULL:
+        if error.errno not in FULL:
             raise
         raise UserError(
             f"{error.filename} cannot be written: {error.strerror}. Free some space and run the same command "

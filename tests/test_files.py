@@ -104,6 +104,18 @@ def test_a_folder_appears_when_it_is_complete(tmp_path):
     with atomic_folder(target) as unfinished:
         (unfinished / "a").write_text("1")
         assert not target.exists()
-    with pytest.raises(OSError, match="not empty"), atomic_folder(target) as unfinished:
+    with pytest.raises(DataError, match="new: has content that came"), atomic_folder(target) as unfinished:
         (unfinished / "a").write_text("2")
     assert [path.name for path in tmp_path.iterdir()] == ["new"] and (target / "a").read_text() == "1"
+
+
+def test_a_full_disk_says_what_to_do(monkeypatch, capsys, tmp_path):
+    def full(*args, **options):
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "r.jsonl"))
+
+    monkeypatch.setattr("lavis_emovit.cli.main.get_command", lambda app: full)
+    assert main(["data", "list"]) == 2
+    expected = (
+        f"error: {tmp_path / 'r.jsonl'}: No space left on device. Free some space and run the same command again."
+    )
+    assert capsys.readouterr().err.strip() == expected

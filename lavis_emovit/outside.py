@@ -23,7 +23,8 @@ _NAMED_VALUE = re.compile(
     re.IGNORECASE,
 )
 _URL = re.compile(
-    r"(?P<scheme>\b[a-z][a-z0-9+.-]{0,20}://)"
+    # A URL that was taken for a path has one slash.
+    r"(?P<scheme>\b(?:[a-z][a-z0-9+.-]{0,20}://|(?:https?|s?ftp|ssh|s3|gs|hf):/))"
     # A password may hold any sign; a number behind the colon is a port.
     r"(?P<user>[^\s/?#@\"'<>\\]*@|[^\s/?#@:\"'<>\\]*:(?!\d{1,5}[/?#])[^\s\"'<>\\]{1,300}@)?"
     r"(?P<path>[^\s?#\"'<>\\]*)"
@@ -46,7 +47,7 @@ def scrub(text: str, *secrets: str) -> str:
     for secret in secrets:
         if len(secret) >= 6:
             text = text.replace(secret, _HIDDEN)
-    if "://" in text:
+    if ":/" in text:
         text = _URL.sub(_without_secrets, text)
     return _NAMED_VALUE.sub(rf"\g<name>{_HIDDEN}", _KEY.sub(_HIDDEN, text))
 

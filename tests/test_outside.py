@@ -24,6 +24,7 @@ from lavis_emovit.outside import looks_like_key, scrub, without_thoughts
         ("https://token@host/a.tar: not found", "https://***@host/a.tar: not found"),
         ("(https://host/a.tar?X-Amz-Signature=5f&x=1) failed", "(https://host/a.tar?***) failed"),
         ("https://host/a#access_token=abc", "https://host/a#***"),
+        ("https:/me:word9@host/a.tar: no such file", "https:/***@host/a.tar: no such file"),
         ("Incorrect key: sk-abcdefghijklmno.", "Incorrect key: ***."),
         ("hf_abcdefghijkLmnop, AKIA0123456789ABCDEF", "***, ***"),
         ("Authorization: Bearer abcDefgh", "Authorization: ***"),
@@ -45,6 +46,7 @@ def test_secrets_are_removed(text, expected):
         "s3://bucket/a@b/c.tar", "http://localhost:8000/v1", "http://host:8000/a@b", "mail to a@b.org",
         "a flag bearer approaching the crowd", "basic emotions", "a token-classification-model",
         "key-value-relationship", "The secret: friendship", "What is the signature: a smile?", "/data/a?b/c.jpg",
+        "C:/data/a?b.jpg", "see http:/docs/a",
     ],
 )  # fmt: skip
 def test_plain_words_stay(text):

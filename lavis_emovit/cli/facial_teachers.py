@@ -131,13 +131,16 @@ def detect(
     from lavis_emovit.records import write_records, write_summary
     from lavis_emovit.teachers.annotation import Counts, ask_teachers
     from lavis_emovit.teachers.answers import AnswerFile
-    from lavis_emovit.teachers.catalogue import find_teachers
+    from lavis_emovit.teachers.catalogue import TUNED, find_teachers
+    from lavis_emovit.teachers.chat_teacher import CHAT
     from lavis_emovit.teachers.choosing import FaceSettings
     from lavis_emovit.teachers.crops import square_of
     from lavis_emovit.teachers.detection import check_ids, face_records, write_crops
 
     if crops and source.is_dir() and out.resolve().is_relative_to(source.resolve()):
         raise DataError(f"--out {out}: is in {source}, so the next run would look at the crops; use another --out")
+    if teacher.startswith((TUNED, CHAT)):
+        raise ConfigError([f"{teacher} finds no faces; use it with `emovit facial annotate`"], "--teacher")
     chosen = find_teachers([teacher])
     settings = FaceSettings(min_face_px=min_face_px, margin=shown_margin)
     counts = Counts()

@@ -307,6 +307,9 @@ def test_errors_say_what_to_do(emovit, tmp_path, photos, two_fakes, monkeypatch)
     (tmp_path / "out" / "answers.jsonl").write_text("{}\n")
     code, _, errors = emovit("facial", "annotate", folder, "--teacher", "happy-fake", *out)
     assert code == 2 and "answers.jsonl:1: not an answer of a teacher" in errors
+    for name in ("tuned:runs/a", "chat:gpt"):
+        code, _, errors = emovit("facial", "detect", folder, "--teacher", name, *out)
+        assert code == 2 and f"{name} finds no faces; use it with `emovit facial annotate`" in " ".join(errors.split())
 
 
 def test_teachers_that_are_not_installed_name_the_command(emovit, tmp_path, photos, monkeypatch):

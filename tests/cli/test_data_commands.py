@@ -113,7 +113,7 @@ def test_splits_and_layout_can_be_changed(emovit, abstract, tmp_path):
         (("ferplus", ".", "--set", "files.7.images=x"), "'files.7.images=x': list index out of range"),
         (("ferplus", ".", "--set", "files.0.path=other.csv"), "other.csv: no such table"),
         (("abstract", ".", "--set", "ties"), "'ties' is not KEY=VALUE"),
-        (("abstract", ".", "--set", "ties=maybe"), "Input should be 'drop' or 'soft'"),
+        (("abstract", ".", "--set", "ties=maybe"), "Input should be 'drop', 'soft' or 'first'"),
         (("fi", ".", "--column", "image=x"), "'fi' has no table, so it has no columns to name"),
         (("folder", ".", "--label-set", "mikels"), "unknown label set 'mikels' (did you mean 'mikels8'?"),
         (("gone.yaml", "."), "gone.yaml"),

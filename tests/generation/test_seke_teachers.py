@@ -167,7 +167,7 @@ def test_hidden_levels_are_measured():
         ({"teacher_reviewer": "b", "review": "blind"}, "another teacher"),
         ({"teachers": ("a",), "teacher_reviewer": "a", "review": "blind"}, "another teacher"),
         ({"teachers": ("a",), "teacher_reviewer": "b"}, "set review to `blind`"),
-        ({"teachers": ("a", "a")}, "listed twice"),
+        ({"teachers": ("a", "a")}, r"same choice twice \(a\)"),
         ({"teachers": ("a",), "resamples": 1}, "set resamples to 0"),
     ],
 )

@@ -11,13 +11,12 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 from pydantic import Field
 
 from lavis_emovit.emotion.facial import FACIAL_UNITS, FacialPriors, facial_priors
 from lavis_emovit.emotion.labels_faces import EXPRESSIONS8
-from lavis_emovit.generation.seke.annotators import PriorAnnotator, Question, Reply, reviewed
+from lavis_emovit.generation.seke.annotators import AnnotatorKind, PriorAnnotator, Question, Reply, reviewed
 from lavis_emovit.generation.seke.levels import Case, Levels
 from lavis_emovit.records import EmotionRecord
 from lavis_emovit.settings import Settings
@@ -73,7 +72,7 @@ class SimulatedAnnotator:
         priors: the tables that questions contain.
     """
 
-    kind: Literal["model", "prior", "teachers"] = "model"
+    kind: AnnotatorKind = "model"
     prompts = ""
     num_wordings = 3
     under_way = 0

@@ -20,6 +20,8 @@ from lavis_emovit.generation.seke.levels import Case, Levels, evidence_of, level
 from lavis_emovit.generation.seke.settings import SekeSettings
 from lavis_emovit.generation.seke.views import View, shown
 
+# `model` answers differently each time, `prior` always the same, `teachers` once each.
+AnnotatorKind = Literal["model", "prior", "teachers"]
 _OUTPUT_TOKENS = 60
 _WORDINGS = ["answers", "answers_b", "answers_c"]  # prompts `seke_<name>`
 
@@ -49,7 +51,7 @@ class Reply:
 class Annotator(Protocol):
     name: str  # name in the trail
     reviewer: str  # the same of who reviews; empty if nobody does
-    kind: Literal["model", "prior", "teachers"]
+    kind: AnnotatorKind
     prompts: str  # names and hashes of the prompts, if any
     num_wordings: int  # of the question
     stopped: str | None  # why it no longer answers (a budget, a fault), or None
@@ -82,7 +84,7 @@ def reviewed(case: Case) -> list[str]:
 class ChatAnnotator:
     """Asks a chat model that sees the image, through the job's ledger. UserError for samples at temperature 0."""
 
-    kind: Literal["model", "prior", "teachers"] = "model"
+    kind: AnnotatorKind = "model"
 
     def __init__(self, job: Job, settings: SekeSettings):
         assert job.chat is not None
@@ -148,7 +150,7 @@ class ChatAnnotator:
 class PriorAnnotator:
     """Answers with the likeliest levels by the tables, if a level is known. It sees no image."""
 
-    kind: Literal["model", "prior", "teachers"] = "prior"
+    kind: AnnotatorKind = "prior"
     prompts = reviewer = ""
     num_wordings = 1
     under_way = 0

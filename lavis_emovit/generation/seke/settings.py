@@ -40,7 +40,7 @@ class SekeSettings(Settings):
 
     # Names of teachers (`emovit facial teachers`) that answer in place of a chat model, in the order in which they are
     # asked: the first `n0` about every face, the others while it is uncertain.
-    teachers: tuple[str, ...] = ()
+    teachers: Annotated[tuple[str, ...], EachOnce] = ()
     teacher_reviewer: str | None = None  # one more teacher that reviews blindly
     n0: int = Field(default=4, ge=1, le=100)
     n_max: int = Field(default=8, ge=1, le=100)
@@ -89,8 +89,6 @@ class SekeSettings(Settings):
                 raise ValueError("teacher_reviewer must be another teacher than those of `teachers`, which it reviews")
             if self.review != "blind":
                 raise ValueError("a teacher cannot read a proposal, so its review is blind; set review to `blind`")
-        if len(set(self.teachers)) < len(self.teachers):
-            raise ValueError("teachers are listed twice")
         if self.teachers and self.resamples:
             raise ValueError("teachers always give the same answer, so set resamples to 0")
         return self

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Protocol
 
 from lavis_emovit.emotion.facial import FacialPriors
 from lavis_emovit.emotion.facial_knowledge import Beliefs, Mixture, infer
-from lavis_emovit.generation.seke.annotators import Question, Reply
+from lavis_emovit.generation.seke.annotators import AnnotatorKind, Question, Reply
 from lavis_emovit.generation.seke.levels import Case, evidence_of
 from lavis_emovit.generation.seke.settings import SekeSettings
 from lavis_emovit.records import EmotionRecord
@@ -39,7 +39,7 @@ class TeacherAnnotator:
         teachers: those that answer, and the one that reviews behind them if `settings.teacher_reviewer` names one.
     """
 
-    kind: Literal["model", "prior", "teachers"] = "teachers"
+    kind: AnnotatorKind = "teachers"
     prompts = ""
     num_wordings = 1
     under_way = 0

@@ -175,9 +175,9 @@ def bundle_of(frames: Sequence[tuple[float, str, bytes]]) -> bytes:
 
 
 def film_strip(
-    source: bytes | Path, clip: Clip, height_px: int, *, root: Path | None = None, columns: int = STRIP_FRAMES
+    source: bytes | Path, clip: Clip, height_px: int, *, root: Path | None = None, num_rows: int = 1
 ) -> Image.Image:
-    """Some frames of a clip in rows of `columns`, each `height_px` high, from its beginning to its end.
+    """`STRIP_FRAMES` frames of a clip in rows, each `height_px` high, from its beginning to its end.
 
     For the other arguments and errors see `open_clip`.
     """
@@ -185,7 +185,8 @@ def film_strip(
     frames = read_frames(source, clip, settings, root=root, min_side_px=height_px)
     small = [ImageOps.contain(image, (2 * height_px, height_px)) for _, image in frames]
     width, height = max(image.width for image in small), max(image.height for image in small)
-    strip = Image.new("RGB", (columns * width, -(-len(small) // columns) * height))
+    columns = STRIP_FRAMES // num_rows
+    strip = Image.new("RGB", (columns * width, num_rows * height))
     for place, image in enumerate(small):
         strip.paste(image, (place % columns * width, place // columns * height))
     return strip

@@ -16,7 +16,7 @@ import jinja2
 
 from lavis_emovit.chat.ledger import now
 from lavis_emovit.chat.request import image_of
-from lavis_emovit.clips.reading import STRIP_FRAMES, film_strip
+from lavis_emovit.clips.reading import film_strip
 from lavis_emovit.errors import DataError
 from lavis_emovit.files import atomic_writer, file_sha256, load_json, write_json
 from lavis_emovit.generation.checks import REASONS
@@ -263,7 +263,7 @@ def _card(record: EmotionRecord, image_root: Path) -> dict[str, Any]:
     path = image_root / record.image
     try:
         if record.clip is not None:
-            image = data_url(film_strip(path, record.clip, _SIDE_PX // 2, root=image_root, columns=STRIP_FRAMES // 2))
+            image = data_url(film_strip(path, record.clip, _SIDE_PX // 2, root=image_root, num_rows=2))
         else:
             image = image_of(path, _SIDE_PX, 80).data_url()
     except (DataError, OSError):

@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import Field
 
 from lavis_emovit.clips.clip import Clip
-from lavis_emovit.clips.reading import STRIP_FRAMES, film_strip
+from lavis_emovit.clips.reading import film_strip
 from lavis_emovit.clips.video import VIDEO_SUFFIXES
 from lavis_emovit.emotion.label_set import LabelSet
 from lavis_emovit.emotion.labels import CUSTOM_PREFIX, get_label_set, joined_labels
@@ -136,7 +136,7 @@ def open_review(path: Path, images: Path | None = None, labels: str | None = Non
 
 def _strip(root: Path, clip: Clip, image: str) -> bytes:
     """A film strip of a clip, as an image."""
-    return jpeg_of(film_strip(root / image, clip, _STRIP_PX, root=root, columns=STRIP_FRAMES // 2))
+    return jpeg_of(film_strip(root / image, clip, _STRIP_PX, root=root, num_rows=2))
 
 
 def _lines(path: Path, kind: type[ModelT], problem: str) -> Iterator[ModelT]:

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from lavis_emovit.clips.clip import Clip
-from lavis_emovit.clips.reading import STRIP_FRAMES, film_strip
+from lavis_emovit.clips.reading import film_strip
 from lavis_emovit.emotion.answers import read_emotion
 from lavis_emovit.errors import DataError
 from lavis_emovit.evaluation.benchmark_rows import DIRECT, BenchmarkRows, ModelKey, result_name
@@ -123,7 +123,7 @@ def _chosen(wrong: Mapping[ModelKey, Sequence[PredictionRow]], num_images: int) 
 def small_copy(data: bytes, clip: Clip | None, side_px: int) -> Image.Image:
     """A small copy of an encoded image, or a film strip of a clip in two rows, as high. DataError as `open_clip`."""
     if clip is not None:
-        return film_strip(data, clip, side_px // 2, columns=STRIP_FRAMES // 2)
+        return film_strip(data, clip, side_px // 2, num_rows=2)
     image = decode_image(data).convert("RGB")
     image.thumbnail((side_px, side_px))
     return image

@@ -48,7 +48,7 @@ class JobSettings(Settings):
     split: str | None = "train"  # only records of this split get instructions. None: all records.
     vision: bool = False  # send the image to the writer along with the facts
     frames: FrameSettings = CLIP_FRAMES  # which frames of clips are sent, each as an image
-    # Most images that a job may send; a step that would need more sends nothing. None: no limit.
+    # Most images that a job may send; requests that would need more are not sent. None: no limit.
     max_images: int | None = Field(default=None, ge=1)
     facts: tuple[FactName, ...] = ALL_FACTS  # facts that the writer gets
     num_examples: int = Field(default=3, ge=0)  # worked examples in each prompt, each with another emotion
@@ -141,9 +141,9 @@ class ChatWriter:
             else:
                 whole = image_of(self.image_root / record.image, *sizes)
                 images = (whole,)
-            if record.box is not None and record.clip is None:
-                text = f"The second picture is a part of the first one: the person that this is about.\n{text}"
-                images = (whole, replace(whole, box=record.box))
+                if record.box is not None:
+                    text = f"The second picture is a part of the first one: the person that this is about.\n{text}"
+                    images = (whole, replace(whole, box=record.box))
         return ChatRequest(
             model=self.settings.model,
             messages=(
@@ -309,10 +309,10 @@ class Job:
         """Count the images of requests that are not paid yet; UserError if there are too many for the job."""
         num_new = sum(one.num_images() for one in requests if one.fingerprint not in self.ledger)
         if self.num_images + num_new > limit:
-            before = f" after {self.num_images} of earlier steps" if self.num_images else ""
+            before = f" after {self.num_images} of earlier requests" if self.num_images else ""
             raise UserError(
-                f"{label}: needs {num_new} images{before}, and job.max_images allows {limit}. Nothing of this step was "
-                "sent. Choose fewer frames (job.frames) or records, or allow more."
+                f"{label}: needs {num_new} images{before}, and job.max_images allows {limit}. None of these was sent. "
+                "Choose fewer frames (job.frames) or records, or allow more."
             )
         self.num_images += num_new
 

@@ -97,12 +97,12 @@ def test_frames_are_sent_in_the_order_of_time(make_job, make_settings):
 def test_images_are_limited(make_job, make_settings, records):
     with ChatServer() as server:
         good = records[:2]
-        with pytest.raises(UserError, match=r"reasoning: needs 8 images, and job.max_images allows 7. Nothing"):
+        with pytest.raises(UserError, match=r"reasoning: needs 8 images, and job.max_images allows 7. None of"):
             write_kind(make_job(make_settings(server), good, frames={"num_frames": 4}, max_images=7), "reasoning")
         assert server.num_requests == 0
         job = make_job(make_settings(server), good, frames={"num_frames": 4}, max_images=8)
         assert write_kind(job, "reasoning").num_done == 2
-        with pytest.raises(UserError, match=r"description: needs 8 images after 8 of earlier steps"):
+        with pytest.raises(UserError, match=r"description: needs 8 images after 8 of earlier requests"):
             write_kind(job, "description")
         # What is paid for needs no images.
         again = make_job(make_settings(server), good, frames={"num_frames": 4}, max_images=1)

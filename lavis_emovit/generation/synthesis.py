@@ -11,7 +11,6 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -216,12 +215,7 @@ def _unusable(record: EmotionRecord) -> str | None:
 
 def _check(text: str, record: EmotionRecord, settings: SynthesisSettings) -> list[str]:
     levels = known_levels(record, settings.active_from)
-    return check_text(text, levels, str(record.emotion), _label_set(str(record.label_set)))
-
-
-@cache
-def _label_set(name: str) -> LabelSet:
-    return get_label_set(name)
+    return check_text(text, levels, str(record.emotion), get_label_set(str(record.label_set)))
 
 
 def _is_own(instruction: Instruction) -> bool:

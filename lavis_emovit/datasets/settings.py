@@ -19,7 +19,7 @@ from lavis_emovit.records import InstructionKind
 from lavis_emovit.settings import EachOnce, Settings, nearest_name
 from lavis_emovit.shards.order import DEFAULT_WINDOW_SHARDS
 from lavis_emovit.shards.token_lengths import LengthBucketSettings
-from lavis_emovit.sources.catalogue import AboutSettings, DeclaredPreparation, SplitSettings, StorageSettings
+from lavis_emovit.sources.catalogue import DRAWN, AboutSettings, DeclaredPreparation, SplitSettings, StorageSettings
 
 ImageProcessorSettings = Annotated[
     ImageTrainSettings | ImageEvalSettings | ImageTextSettings, Field(discriminator="name")
@@ -179,7 +179,7 @@ class PrepareSettings(DeclaredPreparation):
     dataset and needs `root`.
     """
 
-    other_sources: ClassVar[tuple[str, ...]] = ("sketch", "clip_sketch")
+    other_sources: ClassVar[tuple[str, ...]] = DRAWN
     draw: DrawSettings = DrawSettings()
     instructions: InstructionSettings = InstructionSettings()
     shards: ShardSettings = ShardSettings()
@@ -194,7 +194,7 @@ class PrepareSettings(DeclaredPreparation):
 
     @property
     def is_drawn(self) -> bool:
-        return self.source in self.other_sources
+        return self.source in DRAWN
 
 
 class BuildInfoSettings(Settings):

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from lavis_emovit.sources.checks import ImageFacts
 
 DATASET_NAME = re.compile(r"[A-Za-z0-9_-]+")
+DRAWN = ("sketch", "clip_sketch")
+"""Sources that are drawn, not published."""
 
 
 class StorageSettings(Settings):
@@ -234,7 +236,7 @@ def _read_entry(path: Path) -> CatalogueEntry | None:
         ((name, dataset),) = node.items()
         values = plain_values(dataset)
         prepare = (values.get("build_info") or {}).get("prepare") or {}
-        is_drawn = prepare.get("source") in ("sketch", "clip_sketch")
+        is_drawn = prepare.get("source") in DRAWN
     except OSError as error:
         raise ConfigError([f"cannot be read ({error.strerror})"], str(path)) from None
     except (OmegaConfBaseException, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -79,9 +79,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--work", type=Path, default=Path("output/teachers"), help="folder of the answers, for resuming"
     )
-    parser.add_argument(
-        "--timed", type=int, default=20, help="photographs of which the time of a teacher is the median"
-    )
     arguments = parser.parse_args(argv)
     records = london_faces()
     halves = _halves(records)

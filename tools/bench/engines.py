@@ -9,7 +9,6 @@ teachers: each engine looks at a few photographs first. The answers must be the 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -20,11 +19,13 @@ from statistics import median
 from lavis_emovit.distributed.engine import Engine, ProcessEngine
 from lavis_emovit.distributed.on_ray import RayEngine
 from lavis_emovit.teachers.annotation import Look, Question, showing
-from lavis_emovit.teachers.catalogue import Teacher, find_teachers
+from lavis_emovit.teachers.catalogue import AnyTeacher, find_teachers
 
 sys.path.append(str(Path(__file__).resolve().parent))
 from bench_result import ROOT, environment_info, write_result
+from london_faces import FOLDER
 
+ENGINES = {"process": None, "ray, 1 worker": 1, "ray, 2 workers": 2}  # name -> workers of Ray
 NUM_WARM_UP = 12  # photographs for each worker; results are ahead of the order by a few until all have started
 
 
@@ -35,19 +36,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--num-images", type=int, default=100)
     parser.add_argument("--num-rounds", type=int, default=3)
     arguments = parser.parse_args(argv)
-    folder = Path(os.environ.get("EMOVIT_SHARED", ROOT.parent / "shared")) / "data" / "london_faces" / "images"
-    photographs = [path.read_bytes() for path in sorted(folder.glob("*.jpg"))[: arguments.num_images]]
+    photographs = [path.read_bytes() for path in sorted((FOLDER / "images").glob("*.jpg"))[: arguments.num_images]]
     results = {}
     for name in arguments.teachers:
-        seconds: dict[str, list[float]] = {"process": [], "ray, 1 worker": [], "ray, 2 workers": []}
+        seconds: dict[str, list[float]] = {engine: [] for engine in ENGINES}
         teacher = find_teachers([name])
         for _ in range(arguments.num_rounds):
             seen = {}
-            for engine_name, of_rounds in seconds.items():
-                num_workers = int(engine_name[5]) if engine_name.startswith("ray") else 1
-                with RayEngine(num_workers=num_workers) if "ray" in engine_name else ProcessEngine() as engine:
-                    duration_s, seen[engine_name] = measure(engine, teacher, photographs, NUM_WARM_UP * num_workers)
-                of_rounds.append(duration_s)
+            for engine_name, num_workers in ENGINES.items():
+                with RayEngine(num_workers=num_workers) if num_workers else ProcessEngine() as engine:
+                    num_warm_up = NUM_WARM_UP * (num_workers or 1)
+                    duration_s, seen[engine_name] = measure(engine, teacher, photographs, num_warm_up)
+                seconds[engine_name].append(duration_s)
             if len({str(answers) for answers in seen.values()}) > 1:
                 raise SystemExit(f"{name}: the engines do not have the same answers")
         rates = {engine: round(len(photographs) / median(times), 2) for engine, times in seconds.items()}
@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def measure(
-    engine: Engine, teachers: list[Teacher], photographs: Sequence[bytes], num_warm_up: int
+    engine: Engine, teachers: Sequence[AnyTeacher], photographs: Sequence[bytes], num_warm_up: int
 ) -> tuple[float, list[object]]:
     """Seconds for the photographs after the first ones, which start the teachers of all workers; and all answers."""
     shown = [*photographs[:num_warm_up], *photographs]

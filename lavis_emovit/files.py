@@ -238,7 +238,7 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
 
 
 # A full disk, a full quota, and a file that has reached the largest size allowed.
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 

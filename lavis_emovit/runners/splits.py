@@ -96,7 +96,7 @@ class RecipeSplits:
             questions += [question] if question is not None and question not in questions else []
         named = next((one.data.settings.dataset for one in benchmarks if one.processors is not None), None)
         if named is None and benchmarks:
-            named = _with_frames(config, benchmarks[0].data.settings.dataset)
+            named = _dataset_with_frames(config, benchmarks[0].data.settings.dataset)
         dataset: Any = config.datasets.get(named) if named is not None else None
         return TrainedQuestions(
             questions=tuple(questions),
@@ -107,7 +107,7 @@ class RecipeSplits:
         )
 
 
-def _with_frames(config: Config, dataset: str) -> str | None:
+def _dataset_with_frames(config: Config, dataset: str) -> str | None:
     """The dataset whose evaluation says which frames of clips are looked at: this one, or else the first that does."""
     own = [dataset] if dataset in config.datasets else []
     return next((name for name in (*own, *config.datasets) if _eval_frames(config.datasets[name]) is not None), None)
@@ -237,7 +237,7 @@ def _opened(
         except (DataError, ConfigError) as error:
             problems.append(f"{key}.{name}: {error}")
             continue
-        dataset = _with_frames(config, settings.dataset)
+        dataset = _dataset_with_frames(config, settings.dataset)
         frames = _eval_frames(config.datasets[dataset]) if dataset is not None else None
         found[name] = RunBenchmark(data, settings.scoring_method, frames=frames)
     return found

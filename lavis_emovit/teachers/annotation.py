@@ -24,9 +24,8 @@ from lavis_emovit.teachers.answers import AnswerFile, AnswerRow, View
 from lavis_emovit.teachers.catalogue import AnyTeacher
 from lavis_emovit.teachers.choosing import OK, FaceSettings, choose_face
 from lavis_emovit.teachers.combining import combine
-from lavis_emovit.teachers.faces import FAULTS, Answer
+from lavis_emovit.teachers.faces import FAULTS, UNREADABLE, Answer
 
-UNREADABLE = "unreadable"
 _KEPT_EXAMPLES = 20
 
 

@@ -103,7 +103,8 @@ class Face(FrozenModel):
         return self.model_copy(update={"box": box, "landmarks": tuple(map(place, self.landmarks))})
 
 
-FAULTS = ("crash", "timeout", "error", "unreadable")
+UNREADABLE = "unreadable"
+FAULTS = ("crash", "timeout", "error", UNREADABLE)
 
 
 class Answer(FrozenModel):

@@ -6,7 +6,7 @@ Properties:
 - resamples that are all equal have the exact binomial bound;
 - rows of one group, also in several folds, are resampled together, which widens the interval of repeated rows;
 - a record in two folds, a single fold, and a fold of errors are refused;
-- a report of runs that differ in the tested fold shows each fold and the means, and only then.
+- a report of runs that differ in the tested fold shows each fold with its errors, and the means, and only then.
 """
 
 from __future__ import annotations
@@ -117,12 +117,14 @@ def test_a_report_shows_the_folds(make_run, tmp_path):
         rows = [json.loads(line) for line in path.read_text().splitlines()]
         for row in rows:
             row["instance_id"] = row["record_id"] = f"{fold}/{row['record_id']}"
+        for row in rows[:fold]:
+            row |= {"prediction": None, "error": "broken"}
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        expected.append(_sklearn([PredictionRow.model_validate(row) for row in rows]))
+        expected.append(_sklearn([PredictionRow.model_validate(row) for row in rows[fold:]]))
     text = page_of(write_comparison(runs, tmp_path / "all.html")).text
     assert "Over folds" in text
     for fold, (war, uar) in enumerate(expected, start=1):
-        assert f"Fold {fold} 30 {100 * war:.1f} % {100 * uar:.1f} %" in text
+        assert f"Fold {fold} {30 - fold} {fold} {100 * war:.1f} % {100 * uar:.1f} %" in text
     war, uar = np.mean(expected, axis=0)
-    assert f"Mean 60 {100 * war:.1f} %" in text and f"{100 * uar:.1f} %" in text
+    assert f"Mean 57 3 {100 * war:.1f} %" in text and f"{100 * uar:.1f} %" in text
     assert "Over folds" not in page_of(write_comparison([runs[0], runs[0]], tmp_path / "two.html")).text

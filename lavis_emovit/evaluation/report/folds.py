@@ -57,7 +57,10 @@ def _measured(group: dict[str, Folder], benchmark: BenchmarkRows, labels: Sequen
 
 def _table(key: str, name: str, metrics: FoldMetrics) -> Table:
     rows = [
-        (f"Fold {fold}", [Cell(f"{one.num_samples:,}"), share_cell(one.war), share_cell(one.uar)])
+        (
+            f"Fold {fold}",
+            [Cell(f"{one.num_samples:,}"), Cell(f"{one.num_errors:,}"), share_cell(one.war), share_cell(one.uar)],
+        )
         for fold, one in metrics.folds.items()
     ]
     cells = [
@@ -66,9 +69,9 @@ def _table(key: str, name: str, metrics: FoldMetrics) -> Table:
     ]
     groups = f"; intervals resample whole groups ({metrics.groups:,} of them)" if metrics.groups is not None else ""
     caption = f"WAR and UAR over {len(metrics.folds)} folds: {name}{groups}"
-    return Table(
-        key, caption, "", ("Clips", "WAR", "UAR"), [*rows, ("Mean", [Cell(f"{metrics.num_samples:,}"), *cells])]
-    )
+    num_errors = sum(one.num_errors for one in metrics.folds.values())
+    sums = [Cell(f"{metrics.num_samples:,}"), Cell(f"{num_errors:,}")]
+    return Table(key, caption, "", ("Clips", "Errors", "WAR", "UAR"), [*rows, ("Mean", [*sums, *cells])])
 
 
 def _last(key: str) -> str:

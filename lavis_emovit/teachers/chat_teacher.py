@@ -46,14 +46,21 @@ def _object(properties: dict[str, Any]) -> dict[str, Any]:
 _SCHEMA = _object(
     {"has_face": {"type": "boolean"}, "expressions": _object(dict.fromkeys(EXPRESSIONS7.labels, _NUMBER))}
 )
-_VERSION = hashlib.sha256(f"{_PROMPT}{json.dumps(_SCHEMA)}".encode()).hexdigest()[:8]
+
+
+def _short_hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+_PROMPT_VERSION = _short_hash(f"{_PROMPT}{json.dumps(_SCHEMA)}")
 
 
 @dataclass(frozen=True)
 class ChatTeacher:
     """See `AnyTeacher`. Its replies and their costs are in a ledger of its own in `folder`.
 
-    It does not find faces: its one face is all of the image. Its version is that of the prompt.
+    It does not find faces: its one face is all of the image. Its version is that of the prompt and of the settings that
+    shape a reply.
     """
 
     settings: ChatSettings
@@ -67,7 +74,10 @@ class ChatTeacher:
 
     @property
     def title(self) -> str:
-        return f"{self.name} {_VERSION}"
+        chat = self.settings
+        image = [chat.image_max_side_px, chat.image_quality, chat.image_detail]
+        shaping = json.dumps([_PROMPT_VERSION, chat.parameters(), image], sort_keys=True)
+        return f"{self.name} {_short_hash(shaping)}"
 
     def require(self) -> None:
         """UserError without a key, or for a limit of costs without a price."""
@@ -120,7 +130,7 @@ class ChatAsking:
             model=chat.model,
             messages=(Message("system", _PROMPT), Message("user", "Which expression does the face show?", (shown,))),
             parameters=chat.parameters(),
-            prompt=f"expressions/{_VERSION}",
+            prompt=f"expressions/{_PROMPT_VERSION}",
             schema=_SCHEMA,
         )
 

@@ -1,6 +1,7 @@
 """A chat model as a teacher, beside one that is a program, with the local server.
 
-- Its probabilities are combined with those of the others; a second run sends nothing, and pays nothing twice.
+- Its probabilities are combined with those of the others; a second run sends nothing, and pays nothing twice; other
+  settings ask again.
 - An image without a face and a reply that cannot be read have the statuses of teachers, and lose nothing else.
 - A wrong key stops the command with what to do; the answers until then are kept.
 - SEKE takes it as an annotator, with the address of its options; options without a chat model are errors.
@@ -66,6 +67,12 @@ def test_a_chat_model_among_teachers(emovit, tmp_path, photos, two_fakes):
         assert emovit(*command, "--base-url", server.url)[0] == 0
         assert server.num_requests == 0
     assert list(read_records(out / "records.jsonl")) == records and ledger.read_text().count('"request"') == num_paid
+    # Answers with other settings are those of another version.
+    (tmp_path / "warm.yaml").write_text("chat: {temperature: 0.7}")
+    with ChatServer(lambda body, number: says(fear=1)) as server:
+        assert emovit(*command, "--base-url", server.url, "--config", tmp_path / "warm.yaml")[0] == 0
+        assert [body["temperature"] for body in server.bodies] == [0.7] * 3
+    assert next(read_records(out / "records.jsonl")).votes["fear"] == pytest.approx(0.5)
 
 
 def test_a_wrong_key_stops(emovit, tmp_path, photos, two_fakes):

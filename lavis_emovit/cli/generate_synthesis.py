@@ -53,7 +53,7 @@ def synthesis(
         typer.echo(describe(result))
         rounds = read_rounds(job.folder)
         for number, one in enumerate(rounds, start=1):
-            typer.echo(f"round {number}: {one.model}: {one.accepted} of {one.asked} faces, {one.rate:.1%}")
+            typer.echo(f"round {number}: {one.model}: {one.num_accepted} of {one.num_faces} faces, {one.rate:.1%}")
         more = {"synthesis": settings.model_dump(mode="json")}
         also = (ROUNDS,) if rounds else ()
         finish(job, options, [result], source_sha256=source_sha256, also=also, more=more)

@@ -58,19 +58,19 @@ class Round(FrozenModel):
     """A finished round.
 
     Attributes:
-        asked: faces that the model was asked about, and replied to.
-        accepted: of these, with a text that passed.
+        num_faces: faces that the model replied about.
+        num_accepted: of these, with a text that passed.
         reasons: why replies did not pass; one may have several reasons.
     """
 
     model: str
-    asked: int
-    accepted: int
+    num_faces: int
+    num_accepted: int
     reasons: dict[str, int] = Field(default_factory=dict)
 
     @property
     def rate(self) -> float:
-        return self.accepted / self.asked if self.asked else 0.0
+        return self.num_accepted / self.num_faces if self.num_faces else 0.0
 
 
 def read_rounds(folder: Path) -> list[Round]:
@@ -178,7 +178,12 @@ def synthesise(job: Job, chat: ChatSettings, settings: SynthesisSettings) -> Ste
     result.notes["accepted in this round"] = len(texts)
     if not result.stopped and not result.under_way:
         rounds.append(
-            Round(model=chat.model, asked=len(replied), accepted=len(texts), reasons=dict(result.reasons.most_common()))
+            Round(
+                model=chat.model,
+                num_faces=len(replied),
+                num_accepted=len(texts),
+                reasons=dict(result.reasons.most_common()),
+            )
         )
         write_json(job.folder / ROUNDS, [one.model_dump() for one in rounds])
     return result

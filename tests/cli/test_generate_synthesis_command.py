@@ -145,7 +145,7 @@ def test_rounds_until_the_rate_no_longer_rises(faces, tmp_path, capsys):
         assert texts(tmp_path)["f/0"] == [(GOOD, "synthesis/1 chat:m2#0")]
         assert texts(tmp_path)["f/rest"] == [(REST, "synthesis/1 chat:m3#0")]
         rounds = json.loads((tmp_path / "out" / "rounds.json").read_text())
-        assert [(one["model"], one["asked"], one["accepted"]) for one in rounds] == [
+        assert [(one["model"], one["num_faces"], one["num_accepted"]) for one in rounds] == [
             ("m1", 4, 1), ("m2", 4, 4), ("m3", 4, 1),
         ]  # fmt: skip
         sent = server.num_requests
@@ -171,7 +171,7 @@ def test_a_stopped_round_is_no_round(faces, tmp_path, capsys):
     assert sum(map(bool, texts(tmp_path).values())) == 2
     with ChatServer(script) as server:
         assert faces("m2", server) == 0 and server.num_requests == 2
-    assert json.loads((tmp_path / "out" / "rounds.json").read_text())[0]["accepted"] == 4
+    assert json.loads((tmp_path / "out" / "rounds.json").read_text())[0]["num_accepted"] == 4
 
 
 def test_bad_input_says_what_to_do(faces, tmp_path, capsys):

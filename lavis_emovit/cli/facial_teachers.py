@@ -180,7 +180,7 @@ def refuse_detectors(chosen: Iterable[AnyTeacher]) -> None:
     """ConfigError for teachers that name no expressions."""
     if blind := [one.name for one in chosen if not one.names_expressions]:
         raise ConfigError(
-            [f"{name} only finds faces; use it with `emovit facial detect`" for name in blind], "--teacher"
+            [f"{name} only finds faces; use it with `emovit facial detect`" for name in blind], "the teachers"
         )
 
 

@@ -55,13 +55,12 @@ class ClipFiles(Settings):
             raise DataError(f"{stray}: its name does not end in the number of the frame, as in 00012.jpg; rename it")
         if not found:
             raise DataError(f"{root / path}: the folder has no images; extract the frames of the clip into it")
-        return frame_fields(
-            [(number, f"{path}/{found[number].name}") for number in sorted(found)], self.rate_fps or 1.0
-        )
+        assert self.rate_fps is not None  # `_frames_have_a_rate`
+        return frame_fields([(number, f"{path}/{found[number].name}") for number in sorted(found)], self.rate_fps)
 
 
 def frame_fields(frames: Sequence[tuple[int, str]], rate_fps: float, key: int | None = None) -> dict[str, Any]:
-    """`image` and `clip` of a record: numbered frames in order; the one with the number `key` (null: the middle) is
+    """`image` and `clip` of a record: numbered frames in order; the one with the number `key` (None: the middle) is
     the image."""
     first = frames[0][0]
     paths = [path for _, path in frames]

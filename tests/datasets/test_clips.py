@@ -177,9 +177,9 @@ def test_benchmarks_of_a_run_get_the_frames_of_its_datasets(folder):
         })  # fmt: skip
 
     config = SimpleNamespace(datasets={"images": dataset(None), "short": dataset(2), "long": dataset(5)})
-    chosen = {name: splits._with_frames(config, name) for name in ("long", "images", "elsewhere")}
+    chosen = {name: splits._dataset_with_frames(config, name) for name in ("long", "images", "elsewhere")}
     assert chosen == {"long": "long", "images": "short", "elsewhere": "short"}
-    assert splits._with_frames(SimpleNamespace(datasets={"images": dataset(None)}), "images") is None
+    assert splits._dataset_with_frames(SimpleNamespace(datasets={"images": dataset(None)}), "images") is None
     processors = EmovitImageEvalProcessor.from_config({"image_size": 32}), EmovitTextProcessor()
     model, engine = (
         SimpleNamespace(processors=lambda: processors, eval=lambda: None),

@@ -5,7 +5,8 @@ Properties:
 - a batch of clips has the shape that models take, with images among them too; batches of mixed shapes are refused;
 - without settings of frames, clips stop training with an advice;
 - rows of predictions have the times of the frames; a model that reads only images gives an error row;
-- in suites, models of this plugin get the frames that their entry or their run names;
+- in suites, models of this plugin get the frames that their entry or their run names; baselines that read images,
+  among them the linear probe that a suite adds, are left out with the reason;
 - benchmarks of a run ask with the frames of their dataset's evaluation, else with those of the first that has some;
 - a video file and records of clips can be predicted.
 """
@@ -18,6 +19,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import yaml
 
 pytest.importorskip("av", reason="the extra `clips` is not installed")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "clips"))
@@ -33,7 +35,9 @@ from lavis_emovit.evaluation.adapters import lavis_model
 from lavis_emovit.evaluation.adapters.base import Item, LanguageModel, ModelPlace
 from lavis_emovit.evaluation.adapters.lavis_model import LavisModelSettings, open_lavis_model
 from lavis_emovit.evaluation.benchmarks import BenchmarkSettings
+from lavis_emovit.evaluation.suite.recipe import load_suite
 from lavis_emovit.evaluation.suite.requests import BatchRequests, prepare
+from lavis_emovit.evaluation.suite.suite import run_suite
 from lavis_emovit.evaluation.truths import Truth
 from lavis_emovit.processors.emovit_image_eval import EmovitImageEvalProcessor
 from lavis_emovit.processors.emovit_image_train import EmovitImageTrainProcessor
@@ -166,6 +170,27 @@ def test_models_of_suites_get_the_frames_of_their_entry_or_run(rows, tmp_path):
     run = SimpleNamespace(questions={"image_processor": {"name": "emovit_image_eval", **FRAMES}})
     assert lavis_model._frames_of_run(run) == FrameSettings(num_frames=3)
     assert lavis_model._frames_of_run(SimpleNamespace(questions={})) is None
+
+
+def test_baselines_that_read_images_leave_clips_out(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("EMOVIT_DATA", str(tmp_path))
+    for split in ("train", "val", "test"):
+        labels = {"split": split, "source": "c", "emotion": "fear", "label_set": "mikels8"}
+        records = [EmotionRecord(id=f"{split}{n}", image="a.mp4", clip=Clip(start_s=n), **labels) for n in range(2)]
+        write_shards(records, folder, tmp_path / "c" / split)
+    suite = {
+        "name": "c", "output_dir": str(tmp_path / "out"), "methods": ["likelihood"], "report": False,
+        "models": {
+            "tiny": {"adapter": "lavis", "arch": "emovit_tiny", "device": "cpu", "frames": FRAMES["frames"]},
+            "prior": {"adapter": "prior"}, "colours": {"adapter": "colours"},
+        },
+        "benchmarks": {"c": {"dataset": "emoset", "config": {"build_info": {"images": {"storage": "c"}}}}},
+    }  # fmt: skip
+    (tmp_path / "suite.yaml").write_text(yaml.safe_dump({"suite": suite}))
+    found = run_suite(load_suite(tmp_path / "suite.yaml", ()))
+    assert sorted(result["model"] for result in found["benchmarks"]["c"]["results"]) == ["prior", "tiny"]
+    reason = {"direct": "it reads images, and the benchmark has clips"}
+    assert found["left_out"] == {"c": {"colours": reason, "probe": reason}}
 
 
 def test_benchmarks_of_a_run_get_the_frames_of_its_datasets(folder):

@@ -116,6 +116,7 @@ class Baseline(EvaluatedModel, Protocol):
 
     kinds: frozenset[Kind]
     learns: bool  # whether it needs a training split
+    reads_images: bool = True  # and then no clips
 
     def fit(self, items: Iterable[Item], benchmark: BenchmarkSettings, label_set: LabelSet | None) -> None:
         """Learn from the items of the training split; there are none for a baseline that does not learn.

@@ -30,6 +30,7 @@ class ConstantBaseline(Baseline):
 
     kinds: frozenset[Kind] = frozenset({"emotion", "labels", "valence_arousal", "action_units"})
     learns = True
+    reads_images = False
 
     def __init__(self, settings: ConstantSettings):
         self.settings = settings

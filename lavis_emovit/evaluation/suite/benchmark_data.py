@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -87,6 +88,12 @@ class OpenBenchmark:
             DataError: a sample cannot be read.
         """
         yield from self._items(self.samples, self.numbers() if numbers is None else numbers)
+
+    @functools.cached_property
+    def has_clips(self) -> bool:
+        """Whether its first record is a clip."""
+        first = next(self.items(), None)
+        return first is not None and first.record.clip is not None
 
     def image_items(self, numbers: Iterable[int]) -> Iterator[Item]:
         """As `items`, for programs that read no clips; also DataError for a clip."""

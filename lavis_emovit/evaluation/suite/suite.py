@@ -34,7 +34,7 @@ from lavis_emovit.evaluation.adapters.base import Baseline, LanguageModel, Model
 from lavis_emovit.evaluation.adapters.chat_model import ledger_path
 from lavis_emovit.evaluation.adapters.probe import ProbeBaseline, ProbeSettings
 from lavis_emovit.evaluation.benchmark_rows import DIRECT, BenchmarkRows
-from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Kind
+from lavis_emovit.evaluation.benchmarks import BenchmarkSettings
 from lavis_emovit.evaluation.metrics.registry import metrics_of
 from lavis_emovit.evaluation.predictions import read_predictions
 from lavis_emovit.evaluation.questions import wordings_of
@@ -254,7 +254,7 @@ class _SuiteRun:
     def _can_learn(self, name: str) -> bool:
         """Whether a probe has a benchmark to learn; notes why not for each if there is none."""
         benchmarks = list(self.benchmarks.values())
-        reasons = [_no_baseline(ProbeBaseline.kinds, True, benchmark) for benchmark in benchmarks]
+        reasons = [_no_baseline(ProbeBaseline, benchmark) for benchmark in benchmarks]
         if None in reasons:
             return True
         for benchmark, reason in zip(benchmarks, reasons):
@@ -287,7 +287,7 @@ class _SuiteRun:
     def _evaluate_baseline(self, name: str, baseline: Baseline, benchmark: OpenBenchmark) -> None:
         """Learn from the training split, then predict."""
         settings, label_set = benchmark.settings, benchmark.label_set
-        if reason := _no_baseline(baseline.kinds, baseline.learns, benchmark):
+        if reason := _no_baseline(baseline, benchmark):
             self._skip(benchmark, name, DIRECT, reason)
             return
         with self._rows(benchmark, name, DIRECT, baseline.identity()) as rows:
@@ -324,11 +324,13 @@ class _SuiteRun:
         logger.info("%s on %s (%s) is skipped: %s", model, benchmark.name, method, reason)
 
 
-def _no_baseline(kinds: frozenset[Kind], learns: bool, benchmark: OpenBenchmark) -> str | None:
+def _no_baseline(baseline: Baseline | type[Baseline], benchmark: OpenBenchmark) -> str | None:
     """Why a baseline cannot predict a benchmark, or None."""
-    if benchmark.settings.kind not in kinds:
+    if benchmark.settings.kind not in baseline.kinds:
         return f"no baseline for kind '{benchmark.settings.kind}'"
-    return "no training split to learn from" if learns and benchmark.train_samples is None else None
+    if baseline.learns and benchmark.train_samples is None:
+        return "no training split to learn from"
+    return "it reads images, and the benchmark has clips" if baseline.reads_images and benchmark.has_clips else None
 
 
 def _made_with(benchmark: OpenBenchmark, method: str, identity: Mapping[str, Any], origins: Origins) -> dict[str, Any]:

@@ -480,7 +480,7 @@ def test_full_disk_is_reported_with_the_path(exported, name, tmp_path, capsys):
         code = main(["convert", str(exported), str(tmp_path / name)])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
-    assert code == 2 and f"File too large: '{tmp_path / name}'" in capsys.readouterr().err
+    assert code == 2 and f"{tmp_path / name}: File too large. Free some space" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 

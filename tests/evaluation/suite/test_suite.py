@@ -341,8 +341,9 @@ def test_shipped_suites_run_on_published_layouts(path, drawers, tmp_path, monkey
     content = load_suite(path).model_dump(mode="json", exclude_unset=True)
     content.pop("gains", None)  # of models that are left out here
     trained = [name for name, entry in content["models"].items() if entry["adapter"] == "lavis"]
+    tiny = {"adapter": "lavis", "arch": "emovit_tiny", "device": "cpu"}
     content["models"] = {
-        **{name: {"adapter": "lavis", "arch": "emovit_tiny", "device": "cpu"} for name in trained[:1]},
+        **{name: {**tiny, "frames": content["models"][name].get("frames")} for name in trained[:1]},
         **{
             name: entry
             for name, entry in content["models"].items()
@@ -351,7 +352,7 @@ def test_shipped_suites_run_on_published_layouts(path, drawers, tmp_path, monkey
     }
     for benchmark in content["benchmarks"].values():
         name = benchmark["dataset"]
-        prepare = {"draw": {"images_per_class": 10}}
+        prepare = {"draw": {"images_per_class": 20}}
         if name in drawers:
             prepare = {"root": str(tmp_path / name)}
             if not (tmp_path / name).exists():

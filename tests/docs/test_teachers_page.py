@@ -25,6 +25,12 @@ def _cell(figure):
     return "-" if figure is None else f"{figure['value']:.2f} ({figure['low']:.2f} to {figure['high']:.2f})"
 
 
+def test_the_ratio_of_workers_is_that_of_the_benchmark():
+    engines = json.loads((ROOT / "benchmarks" / "engines.json").read_text(encoding="utf-8"))
+    ratio = engines["results"]["face-api"]["two_workers_to_one"]["median"]
+    assert f"`face-api` looks at {ratio:.2f} times as many images" in " ".join(PAGE.split())
+
+
 def test_figures_are_those_of_the_benchmark():
     rows = re.findall(r"^\| ((?:face-api|human|fer)[^|]*) \| (\d.*) \|$", PAGE, re.MULTILINE)
     assert len(rows) == len(RESULT["results"]) == 7

@@ -271,9 +271,14 @@ def test_second_interrupt_records_calls_under_way(make_settings, make_requests, 
     with ChatServer(latency_s=10.0) as server, Ledger(tmp_path / "ledger.jsonl") as ledger:
         settings = make_settings(server, max_usd=1.0)
         requests = make_requests(settings, 20)
+        # A shell starts background jobs with SIGINT ignored.
+        earlier = signal.signal(signal.SIGINT, signal.default_int_handler)
         threading.Thread(target=interrupt_twice, daemon=True).start()
-        with pytest.raises(KeyboardInterrupt):
-            run_requests(requests, settings, ledger)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                run_requests(requests, settings, ledger)
+        finally:
+            signal.signal(signal.SIGINT, earlier)
         assert ledger.counts == {"dropped": 8} and ledger.usd_spent > 0
         server.latency_s = 0.0
         assert run_requests(requests, settings, ledger).done == 20

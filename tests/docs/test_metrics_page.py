@@ -132,3 +132,8 @@ def test_the_seconds_are_those_of_the_benchmark():
     few, many = (RESULT["processor_s"][name]["everything about labels"] for name in ("mikels8", "webemo25"))
     assert f"take {few:.1f} s with 8 labels and {many:.1f} s\nwith 25" in section("Speed")
     assert max(few, many) < 5
+    tasks = RESULT["processor_s"]["tasks"]
+    texts = tasks["explanations"] + tasks["reasons"]
+    page = " ".join((ROOT / "docs" / "tasks.md").read_text(encoding="utf-8").split())
+    assert f"all tasks but explanations take {tasks['all tasks'] - texts:.1f} s of processor time" in page
+    assert f"The words of explanations take {texts:.1f} s" in page

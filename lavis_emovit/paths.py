@@ -10,6 +10,7 @@ from pathlib import Path
 PACKAGE_ROOT = Path(__file__).resolve().parent
 RECIPES = ("projects", "emovit")
 MANIFEST_NAME = "MANIFEST.json"  # in every checkpoint folder
+RECORDS_NAME = "records.jsonl"  # in every folder of records
 EXPORT_FILE = "emovit.json"  # in an exported folder: what loads it, and the questions
 ARCHIVE_SUFFIX = ".emovit"
 CHECKPOINT_NAME = re.compile(r"ckpt-(\d+)")

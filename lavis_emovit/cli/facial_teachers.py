@@ -12,6 +12,7 @@ from typer import Argument, Option
 from lavis_emovit.cli.generate_job import given, read_sections
 from lavis_emovit.cli.options import EngineOption, RayAddressOption, RayWorkersOption, open_engine
 from lavis_emovit.errors import ConfigError, DataError
+from lavis_emovit.paths import RECORDS_NAME
 
 if TYPE_CHECKING:
     from lavis_emovit.records import EmotionRecord
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from lavis_emovit.teachers.catalogue import AnyTeacher
     from lavis_emovit.teachers.crops import Square
 
-ANSWERS, RECORDS, CROPS = "answers.jsonl", "records.jsonl", "crops.jsonl"
+ANSWERS, CROPS = "answers.jsonl", "crops.jsonl"
 
 SourceArgument = Annotated[Path, Argument(help="Records file, or a folder of images.")]
 OutOption = Annotated[Path, Option(help="Folder of the answers and records; the same one resumes.")]
@@ -101,10 +102,10 @@ def annotate(
         new = (
             with_expression(record, chosen, found, settings, counts, max_entropy=max_entropy) for record, found in asked
         )
-        write_records(out / RECORDS, new)
+        write_records(out / RECORDS_NAME, new)
     used = {**settings.model_dump(), "max_entropy": max_entropy}
-    write_summary(out / RECORDS, root, settings=used, **counts.plain())
-    print_counts(counts, out / RECORDS)
+    write_summary(out / RECORDS_NAME, root, settings=used, **counts.plain())
+    print_counts(counts, out / RECORDS_NAME)
     counts.check()
 
 
@@ -151,14 +152,14 @@ def detect(
         for record, (answer,) in ask_teachers(records, root, chosen, answers, settings, counts, opened):
             for of_face, face in face_records(record, chosen[0], answer, settings, counts, proxies=proxies):
                 found.append((of_face, square_of(face, size_px=size_px, margin=margin)))
-        write_records(out / RECORDS, (of_face for of_face, _ in found))
+        write_records(out / RECORDS_NAME, (of_face for of_face, _ in found))
         if crops:
             write_records(out / CROPS, write_crops(found, root, out, opened))
             counts.lost_workers = opened.num_lost_workers
-    write_summary(out / RECORDS, root, settings=settings.model_dump(), **counts.plain())
+    write_summary(out / RECORDS_NAME, root, settings=settings.model_dump(), **counts.plain())
     if crops:
         write_summary(out / CROPS, out, settings={"size_px": size_px, "margin": margin})
-    print_counts(counts, out / RECORDS, *([out / CROPS] if crops else []))
+    print_counts(counts, out / RECORDS_NAME, *([out / CROPS] if crops else []))
     counts.check()
 
 
@@ -194,7 +195,7 @@ def _open(source: Path, images: Path | None, out: Path) -> tuple[list[EmotionRec
             raise DataError(f"--images {images}: {source} is a folder of images already; omit --images")
         records, root = list(image_records(source)), source
     else:
-        if source.resolve() in [(out / name).resolve() for name in (RECORDS, CROPS)]:
+        if source.resolve() in [(out / name).resolve() for name in (RECORDS_NAME, CROPS)]:
             raise DataError(f"{source}: would be replaced; use another --out")
         records, root = list(read_records(source)), find_image_root(source, images)
     if not records:

@@ -14,6 +14,7 @@ import typer
 from typer import Argument, Option
 
 from lavis_emovit.errors import ConfigError, DataError, UserError
+from lavis_emovit.paths import RECORDS_NAME
 
 if TYPE_CHECKING:
     from lavis_emovit.chat.settings import ChatSettings
@@ -273,7 +274,7 @@ def finish(
 
     The manifest contains the settings `more`, by the name of their section.
     """
-    from lavis_emovit.generation.outputs import MANIFEST, PREVIEW, RECORDS, ledger_line, write_outputs
+    from lavis_emovit.generation.outputs import MANIFEST, PREVIEW, ledger_line, write_outputs
 
     write_outputs(
         job,
@@ -287,7 +288,7 @@ def finish(
         more=more,
     )
     typer.echo(ledger_line(job))
-    names = [RECORDS, MANIFEST, *also, *([PREVIEW] if options.preview else [])]
+    names = [RECORDS_NAME, MANIFEST, *also, *([PREVIEW] if options.preview else [])]
     typer.echo(", ".join(str(options.out / name) for name in names))
     if options.shards:
         _build_shards(job, options.out)
@@ -300,7 +301,6 @@ def finish(
 
 
 def _build_shards(job: Job, out: Path) -> None:
-    from lavis_emovit.generation.outputs import RECORDS
     from lavis_emovit.shards.writer import write_shards
 
     folder = out / "shards"
@@ -310,8 +310,8 @@ def _build_shards(job: Job, out: Path) -> None:
             index = write_shards(chosen, job.image_root, folder / split, seed=job.settings.seed, overwrite=True)
         except DataError as error:
             raise DataError(
-                f"wrote {out / RECORDS}, but not the shards of '{split}':\n{error}\nTo skip such records, run `emovit "
-                f"shards build {out / RECORDS} --images {job.image_root} --out {folder} --skip-bad`."
+                f"wrote {out / RECORDS_NAME}, but not the shards of '{split}':\n{error}\nTo skip such records, run "
+                f"`emovit shards build {out / RECORDS_NAME} --images {job.image_root} --out {folder} --skip-bad`."
             ) from None
         typer.echo(f"{split}: {index.num_samples} samples in {len(index.shards)} shards in {folder / split}")
 

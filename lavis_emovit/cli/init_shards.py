@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from lavis_emovit.errors import DataError
 from lavis_emovit.files import find_files
+from lavis_emovit.paths import RECORDS_NAME
 from lavis_emovit.shards.columns import INDEX_NAME
 
 if TYPE_CHECKING:
     from lavis_emovit.records import EmotionRecord
     from lavis_emovit.shards.index import ShardIndex
     from lavis_emovit.sources.proposals.proposal import Proposal
-
-_RECORDS_NAME = "records.jsonl"
 
 
 def is_shards(folder: Path) -> bool:
@@ -86,7 +85,7 @@ def unpack(folder: Path, to: Path, name: str, labels: str | None, given: Mapping
     from lavis_emovit.records import RecordStore, write_records, write_summary
     from lavis_emovit.shards.index import ShardIndex, find_indexes
 
-    records_file = to / _RECORDS_NAME
+    records_file = to / RECORDS_NAME
     with tempfile.TemporaryDirectory(prefix="emovit_init_") as links:
         if _found(folder, INDEX_NAME):
             indexes = [ShardIndex.load(place) for place in find_indexes(str(folder))]
@@ -171,6 +170,6 @@ def empty_folder(folder: Path, *, overwrite: bool) -> None:
     """Refuse (DataError) to unpack into a folder with files; `overwrite` empties one that `unpack` filled."""
     if not folder.exists():
         return
-    if not overwrite or not (folder / _RECORDS_NAME).with_suffix(".summary.json").is_file():
+    if not overwrite or not (folder / RECORDS_NAME).with_suffix(".summary.json").is_file():
         raise DataError(f"{folder}: already exists; choose another --name, or replace it with --overwrite")
     shutil.rmtree(folder)

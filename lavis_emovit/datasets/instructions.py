@@ -20,8 +20,9 @@ from lavis_emovit.generation.categorical import categorical_instruction
 from lavis_emovit.generation.job import Job, JobSettings, StepResult
 from lavis_emovit.generation.job_records import JobRecords
 from lavis_emovit.generation.mix import MIXES, Mix, draw_mix
-from lavis_emovit.generation.outputs import RECORDS, write_outputs
+from lavis_emovit.generation.outputs import write_outputs
 from lavis_emovit.generation.pipeline import run_steps
+from lavis_emovit.paths import RECORDS_NAME
 from lavis_emovit.progress import progress
 from lavis_emovit.records import INSTRUCTION_KINDS, EmotionRecord, Instruction, read_records, write_records
 
@@ -36,7 +37,7 @@ _COMPARED = ("image", "split", "label_set", "emotion", "labels", "valence", "aro
 def generated_file(place: str) -> Path:
     """The records file of a folder of `emovit generate`, or the file itself."""
     path = Path(place).expanduser()
-    return path if path.is_file() or path.suffix == ".jsonl" else path / RECORDS
+    return path if path.is_file() or path.suffix == ".jsonl" else path / RECORDS_NAME
 
 
 def how_to_generate(name: str, kinds: Sequence[str] = (), mix: Mix | None = None) -> str:
@@ -44,7 +45,7 @@ def how_to_generate(name: str, kinds: Sequence[str] = (), mix: Mix | None = None
     out = f"data/{name}_generated"
     named = [f" --mix {key}" for key, known in MIXES.items() if mix is not None and mix.parts == known.parts]
     steps = [*kinds] if kinds else ["all"]
-    sources = ["records.jsonl", *[f"{out}/{RECORDS}"] * (len(steps) - 1)]
+    sources = [RECORDS_NAME, *[f"{out}/{RECORDS_NAME}"] * (len(steps) - 1)]
     options = "".join(named) if not kinds else ""
     lines = [f"`emovit generate {step} {source} --out {out}{options}`" for step, source in zip(steps, sources)]
     return (
@@ -78,7 +79,7 @@ def write_offline(
                     results.append(result)
                     line.advance(result.step)
         write_outputs(job, results, source=records, source_sha256=file_sha256(records))
-    return folder / RECORDS
+    return folder / RECORDS_NAME
 
 
 class InstructionJoin:

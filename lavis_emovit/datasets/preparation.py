@@ -29,6 +29,7 @@ from lavis_emovit.errors import DataError, bullet_list
 from lavis_emovit.files import atomic_writer, file_sha256
 from lavis_emovit.generation.categorical import add_affect, add_categorical
 from lavis_emovit.generation.offline import WRITER
+from lavis_emovit.paths import RECORDS_NAME
 from lavis_emovit.progress import progress
 from lavis_emovit.recipes import flatten
 from lavis_emovit.records import EmotionRecord, read_records, write_records, write_summary
@@ -41,7 +42,6 @@ from lavis_emovit.sources.readers.records import RecordsReader
 
 logger = logging.getLogger(__name__)
 
-RECORDS_NAME = "records.jsonl"
 STATE_NAME = "prepared.json"
 UNFINISHED_NAME = "unfinished"
 DRAWN_NAME = "drawn"

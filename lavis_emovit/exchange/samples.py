@@ -9,13 +9,12 @@ from pathlib import Path
 
 from lavis_emovit.errors import DataError
 from lavis_emovit.files import read_file
+from lavis_emovit.paths import RECORDS_NAME
 from lavis_emovit.records import EmotionRecord, RecordStore, find_image_root, read_records
 from lavis_emovit.shards.columns import INDEX_NAME
 from lavis_emovit.shards.images import BadImageError, check_image
 from lavis_emovit.shards.index import ShardIndex, find_indexes
 from lavis_emovit.shards.reader import ShardReader
-
-RECORDS_NAME = "records.jsonl"
 
 ReadImage = Callable[[], bytes]
 

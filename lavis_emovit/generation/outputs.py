@@ -27,11 +27,11 @@ from lavis_emovit.generation.mix import Mix
 from lavis_emovit.generation.seke.levels import MARK
 from lavis_emovit.generation.seke.settings import SekeSettings
 from lavis_emovit.images import data_url
+from lavis_emovit.paths import RECORDS_NAME
 from lavis_emovit.records import EmotionRecord, read_records, to_conversations
 
 logger = logging.getLogger(__name__)
 
-RECORDS = "records.jsonl"
 SUMMARY = "summary.json"
 MANIFEST = "manifest.json"
 CONVERSATIONS = "conversations-{split}.json"
@@ -58,9 +58,9 @@ def write_outputs(
     `more` is added to the manifest.
     """
     _keep_earlier(job, results)
-    with atomic_writer(job.folder / RECORDS) as file:
+    with atomic_writer(job.folder / RECORDS_NAME) as file:
         file.writelines(job.records.lines())
-    outputs = [RECORDS]
+    outputs = [RECORDS_NAME]
     if conversations:
         # One file for each split, so that nobody trains on the test images.
         for split in job.records.splits():
@@ -119,7 +119,7 @@ def _keep_earlier(job: Job, results: Sequence[StepResult]) -> None:
 
     So a stopped run removes nothing. Texts that this run has requested again and got a reply for are not restored.
     """
-    path = job.folder / RECORDS
+    path = job.folder / RECORDS_NAME
     if job.chat is None or not path.is_file():
         return
     is_stopped = any(result.stopped or result.under_way for result in results)
@@ -190,7 +190,7 @@ def check_folder(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise DataError(f"{folder}: this is a file; pass a folder for the results")
     conversations = [CONVERSATIONS.format(split=split) for split in ("train", "val", "test")]
-    for name in (RECORDS, SUMMARY, MANIFEST, PREVIEW, *conversations):
+    for name in (RECORDS_NAME, SUMMARY, MANIFEST, PREVIEW, *conversations):
         if (folder / name).is_dir():
             raise DataError(f"{folder / name}: this is a folder, but a file must be written here; move it away")
     _read_steps(folder / SUMMARY)
@@ -198,7 +198,7 @@ def check_folder(folder: Path) -> None:
 
 def check_records(job: Job) -> None:
     """Check before any request that a job replaces no records of another file. DataError names one of these."""
-    path = job.folder / RECORDS
+    path = job.folder / RECORDS_NAME
     first: str | None = None
     try:
         for earlier in read_records(path) if path.is_file() else ():

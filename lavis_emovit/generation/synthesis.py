@@ -30,13 +30,13 @@ from lavis_emovit.generation.job import ChatWriter, Job, StepResult
 from lavis_emovit.generation.kinds import KINDS, MAX_WORDS
 from lavis_emovit.generation.reading import Pair
 from lavis_emovit.generation.seke.levels import MARK, Case, Levels, evidence_of, known_levels
+from lavis_emovit.paths import RECORDS_NAME
 from lavis_emovit.records import EmotionRecord, Instruction, read_records
 from lavis_emovit.settings import FrozenModel, Settings
 
 STEP = "synthesis"
 ROUNDS = "rounds.json"
 _OWN = f"{STEP}/"  # provenance of its texts begins with this
-_RECORDS = "records.jsonl"
 _OUTPUT_TOKENS = 200
 _PARTS = re.compile(
     r"\s*Observation:\s*(?P<observation>\S.*?)\s*\n\s*Interpretation:\s*(?P<interpretation>\S.*?)\s*\n"
@@ -159,7 +159,7 @@ def synthesise(job: Job, chat: ChatSettings, settings: SynthesisSettings) -> Ste
     job.request_replies(faces, writer, result, label=STEP, output_tokens=_OUTPUT_TOKENS, use=use)
     if job.dry_run:
         return result
-    earlier = _earlier(job.folder / _RECORDS)
+    earlier = _earlier(job.folder / RECORDS_NAME)
     for number, record in faces.items():
         new = earlier.get(record.id)
         if new is not None and _check(new.answer, record, settings):

@@ -11,9 +11,9 @@ from pathlib import Path
 from filelock import FileLock
 
 from lavis_emovit.errors import UserError
-from lavis_emovit.exchange.samples import RECORDS_NAME
 from lavis_emovit.files import atomic_writer
 from lavis_emovit.images import SUFFIXES_OF_FORMAT, open_strictly
+from lavis_emovit.paths import RECORDS_NAME
 from lavis_emovit.records import EmotionRecord
 
 MAX_NAME_CHARACTERS = 80

@@ -17,6 +17,7 @@ from typing import Any
 
 from lavis_emovit.errors import DataError
 from lavis_emovit.files import write_json
+from lavis_emovit.paths import RECORDS_NAME
 from lavis_emovit.sample_set.draw import render
 from lavis_emovit.sample_set.scene import NIGHT_AIR, SketchScene, sample_scene
 from lavis_emovit.sample_set.write import DRAWING_VERSION, JPEG_QUALITY, SETTINGS_FILE, write_folder
@@ -104,5 +105,5 @@ def _write(root: Path, settings: dict[str, Any], progress: Callable[[int, int], 
             lines.append(json.dumps(record) + "\n")
         if progress:
             progress(number + 1, num_scenes)
-    (root / "records.jsonl").write_text("".join(lines), encoding="utf-8", newline="\n")
+    (root / RECORDS_NAME).write_text("".join(lines), encoding="utf-8", newline="\n")
     write_json(root / SETTINGS_FILE, {"settings": settings})

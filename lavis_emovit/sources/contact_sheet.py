@@ -15,6 +15,7 @@ from lavis_emovit.clips.reading import STRIP_FRAMES, film_strip
 from lavis_emovit.errors import DataError
 from lavis_emovit.files import atomic_writer
 from lavis_emovit.images import data_url, displayed_size_px, open_strictly
+from lavis_emovit.paths import RECORDS_NAME
 from lavis_emovit.records import EmotionRecord, find_image_root, image_root_of, read_records
 from lavis_emovit.sources.checks import open_thumbnail
 from lavis_emovit.sources.readers.emoset import EMOSET_SPLITS, read_emoset
@@ -58,7 +59,7 @@ def find_records(
     """
     if not root.exists():
         raise DataError(f"{root}: no such folder or file")
-    file = root if root.is_file() else root / "records.jsonl"
+    file = root if root.is_file() else root / RECORDS_NAME
     if file.is_file():
         drawn = root / "drawn"
         if images is None and drawn.is_dir():

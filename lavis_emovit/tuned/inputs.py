@@ -15,9 +15,9 @@ from pathlib import Path
 from lavis_emovit.clips.clip import Clip
 from lavis_emovit.clips.video import VIDEO_SUFFIXES
 from lavis_emovit.errors import DataError, UserError
-from lavis_emovit.exchange.samples import RECORDS_NAME
 from lavis_emovit.files import IMAGE_SUFFIXES, RARE_IMAGE_SUFFIXES, files_below, images_below, read_file
 from lavis_emovit.outside import scrub
+from lavis_emovit.paths import RECORDS_NAME
 from lavis_emovit.records import EmotionRecord, find_image_root, read_records
 from lavis_emovit.shards.clips import pack_clip
 from lavis_emovit.shards.columns import INDEX_NAME

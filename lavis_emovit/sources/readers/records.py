@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar, Literal
 
+from lavis_emovit.paths import RECORDS_NAME
 from lavis_emovit.records import EmotionRecord, read_records
 from lavis_emovit.settings import Settings
 from lavis_emovit.sources.json_entries import OneFileReader
 
 
 class RecordsSettings(Settings):
-    file: str = "records.jsonl"  # below the root of the dataset, which is the folder of the image paths; or absolute
+    file: str = RECORDS_NAME  # below the root of the dataset, which is the folder of the image paths; or absolute
 
 
 class RecordsReader(OneFileReader, layout="records"):

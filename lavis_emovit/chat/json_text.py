@@ -1,4 +1,7 @@
-"""Finds a JSON value in a reply: bare, in a code fence, or between other words. Malformed JSON is not repaired."""
+"""JSON in replies: its schema, and the values in a reply, which may be bare, in a code fence, or between other words.
+
+Malformed JSON is not repaired.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,11 @@ _HIGH, _LOW = r"\\u[dD][89abAB][0-9a-fA-F]{2}", r"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 _HALF_CHARACTER = re.compile(rf"(?<!\\)((?:\\\\)*)(?:({_HIGH}{_LOW})|{_HIGH}|{_LOW})")
 # Prose has a few brackets; a long row of them is nonsense.
 _MAX_OPENINGS = 20
+
+
+def object_schema(**properties: Any) -> dict[str, Any]:
+    """JSON schema of an object: endpoints want all keys required and no others allowed."""
+    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
 
 
 def bare_reply(text: str) -> str:

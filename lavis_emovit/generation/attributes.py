@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lavis_emovit.chat.json_text import find_json
+from lavis_emovit.chat.json_text import find_json, object_schema
 from lavis_emovit.chat.progress import RunProgress
 from lavis_emovit.chat.request import load_rgb
 from lavis_emovit.chat.settings import ChatSettings
@@ -16,7 +16,6 @@ from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.files import load_json, read_file
 from lavis_emovit.generation.job import Job, StepResult
 from lavis_emovit.generation.job_records import JobRecords
-from lavis_emovit.generation.reading import object_schema
 from lavis_emovit.images import brightness, colorfulness
 from lavis_emovit.records import EmotionRecord
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
+from lavis_emovit.chat.json_text import object_schema
 from lavis_emovit.chat.ledger import now
 from lavis_emovit.chat.progress import RunProgress
 from lavis_emovit.chat.request import ChatRequest, Message, image_of
@@ -19,7 +20,7 @@ from lavis_emovit.files import read_file
 from lavis_emovit.generation import offline
 from lavis_emovit.generation.job import Job, StepResult
 from lavis_emovit.generation.job_records import JobRecords
-from lavis_emovit.generation.reading import object_schema, read_text
+from lavis_emovit.generation.reading import read_text
 from lavis_emovit.images import decode_image
 from lavis_emovit.records import EmotionRecord
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lavis_emovit.chat.json_text import find_json
+from lavis_emovit.chat.json_text import find_json, object_schema
 from lavis_emovit.chat.progress import RunProgress
 from lavis_emovit.chat.request import ChatRequest
 from lavis_emovit.chat.scratch import Scratch
@@ -24,7 +24,7 @@ from lavis_emovit.generation.categorical import AFFECT_PROVENANCE
 from lavis_emovit.generation.checks import NearDuplicates, check_pair
 from lavis_emovit.generation.job import Job, Requests, StepResult
 from lavis_emovit.generation.kinds import KINDS, Kind
-from lavis_emovit.generation.reading import Pair, object_schema
+from lavis_emovit.generation.reading import Pair
 from lavis_emovit.records import EmotionRecord, Instruction
 
 logger = logging.getLogger(__name__)

@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lavis_emovit.chat.json_text import object_schema
 from lavis_emovit.emotion.questions import DESCRIPTION_QUESTIONS, EXPLANATION_QUESTIONS, categorical_answer, chooser
 from lavis_emovit.generation import offline
 from lavis_emovit.generation.facts import subject
-from lavis_emovit.generation.reading import Pair, Reading, object_schema, read_pairs, read_text
+from lavis_emovit.generation.reading import Pair, Reading, read_pairs, read_text
 from lavis_emovit.records import EmotionRecord, InstructionKind
 
 _TEXT = {"type": "string"}

@@ -47,11 +47,6 @@ class Reading:
     problems: list[str] = field(default_factory=list)
 
 
-def object_schema(**properties: Any) -> dict[str, Any]:
-    """JSON schema of an object: endpoints want all keys required and no others allowed."""
-    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
-
-
 def read_pairs(text: str) -> Reading:
     """All questions and answers of a reply, in order.
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from PIL import Image
 
-from lavis_emovit.chat.json_text import find_json
+from lavis_emovit.chat.json_text import find_json, object_schema
 from lavis_emovit.chat.ledger import Ledger
 from lavis_emovit.chat.prices import price_of
 from lavis_emovit.chat.request import ChatRequest, Message, image_of
@@ -34,17 +34,8 @@ _PROMPT = (
 _NUMBER = {"type": "number", "minimum": 0, "maximum": 100}
 
 
-def _object(properties: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": list(properties),
-        "additionalProperties": False,
-    }
-
-
-_SCHEMA = _object(
-    {"has_face": {"type": "boolean"}, "expressions": _object(dict.fromkeys(EXPRESSIONS7.labels, _NUMBER))}
+_SCHEMA = object_schema(
+    has_face={"type": "boolean"}, expressions=object_schema(**dict.fromkeys(EXPRESSIONS7.labels, _NUMBER))
 )
 
 

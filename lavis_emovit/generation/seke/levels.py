@@ -7,14 +7,13 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lavis_emovit.chat.json_text import find_json
+from lavis_emovit.chat.json_text import find_json, object_schema
 from lavis_emovit.emotion.facial import FACIAL_UNITS, FacialPriors
 from lavis_emovit.emotion.facial_knowledge import Beliefs, Evidence
 from lavis_emovit.emotion.label_set import LabelSet
 from lavis_emovit.emotion.labels import CUSTOM_PREFIX, get_label_set
 from lavis_emovit.emotion.labels_faces import EXPRESSIONS8, FACE_SETS
 from lavis_emovit.errors import DataError
-from lavis_emovit.generation.reading import object_schema
 from lavis_emovit.generation.seke.settings import LEVELS, LevelName
 from lavis_emovit.records import EmotionRecord
 

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lavis_emovit.chat.json_text import find_json
+from lavis_emovit.chat.json_text import find_json, object_schema
 from lavis_emovit.emotion.parrott import SECONDARY_OF
 from lavis_emovit.emotion.wheels import emotion_wheels
-from lavis_emovit.generation.reading import object_schema
 
 _TEXT = {"type": "string"}
 SCHEMA = object_schema(

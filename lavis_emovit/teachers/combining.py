@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
+from lavis_emovit.emotion.entropy import entropy_parts
 from lavis_emovit.emotion.labels_faces import EXPRESSIONS7
 
 
@@ -35,17 +36,11 @@ class Combined:
 def combine(distributions: Sequence[Mapping[str, float]]) -> Combined:
     """Combine one or more distributions; a label that a teacher does not know has the probability 0 there.
 
-    C is the number of their labels, and at least that of `expressions7`. The split of the entropy is that of Depeweg et
-    al., "Decomposition of uncertainty in Bayesian deep learning" (ICML 2018), with teachers in place of weights.
+    C is the number of their labels, and at least that of `expressions7`. The split of the entropy is that of
+    `entropy_parts`, with teachers in place of weights.
     """
     labels = sorted({*EXPRESSIONS7.labels, *(name for one in distributions for name in one)})
-    count = len(distributions)
-    mean = {name: math.fsum(one.get(name, 0.0) for one in distributions) / count for name in labels}
-    scale = math.log(len(labels))
-    entropy = _entropy_nats(mean) / scale
-    within = math.fsum(_entropy_nats(one) for one in distributions) / count / scale
+    shares = [[one.get(name, 0.0) for name in labels] for one in distributions]
+    mean = {name: fmean(column) for name, column in zip(labels, zip(*shares))}
+    entropy, within = entropy_parts(shares, len(labels))
     return Combined(mean, entropy, max(0.0, entropy - within))
-
-
-def _entropy_nats(distribution: Mapping[str, float]) -> float:
-    return max(0.0, -math.fsum(p * math.log(p) for p in distribution.values() if p > 0))

@@ -29,6 +29,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from lavis_emovit.emotion.entropy import entropy_parts
+
 # Number of the view -> the values that its answers gave.
 Groups = Mapping[int, Sequence[object]]
 
@@ -54,18 +56,16 @@ class Spread:
 def spread_of_choices(groups: Groups, num_choices: int) -> Spread:
     """Spread of votes for one of `num_choices` choices."""
     pooled = Counter(value for values in groups.values() for value in values)
-    count, scale = pooled.total(), math.log(max(2, num_choices))
-    if count < 2:
+    if (count := pooled.total()) < 2:
         return Spread(count)
-    total = _entropy([number / count for number in pooled.values()]) / scale
+    total, _ = entropy_parts([[number / count for number in pooled.values()]], num_choices)
     if total == 0.0:
         return Spread(count, 0.0, 0.0, 0.0)
     views = [Counter(values) for values in groups.values() if len(values) > 1]
     if len(views) < 2:
         return Spread(count, total)
-    within = math.fsum(_entropy([n / view.total() for n in view.values()]) for view in views) / len(views) / scale
-    mean = [math.fsum(view[choice] / view.total() for view in views) / len(views) for choice in pooled]
-    return Spread(count, total, within, max(0.0, _entropy(mean) / scale - within))
+    of_mean, within = entropy_parts([[view[choice] / view.total() for choice in pooled] for view in views], num_choices)
+    return Spread(count, total, within, max(0.0, of_mean - within))
 
 
 def spread_of_numbers(groups: Mapping[int, Sequence[float]]) -> Spread:
@@ -87,12 +87,10 @@ def spread_of_numbers(groups: Mapping[int, Sequence[float]]) -> Spread:
 
 def spread_of_distributions(distributions: Sequence[Sequence[float]], num_choices: int) -> Spread:
     """Spread of stated probabilities of the same choices, one distribution for each answer."""
-    scale, count = math.log(max(2, num_choices)), len(distributions)
-    total = _entropy([statistics.fmean(shares) for shares in zip(*distributions)]) / scale
-    if count < 2:
-        return Spread(count, total)
-    within = statistics.fmean(map(_entropy, distributions)) / scale
-    return Spread(count, total, within, max(0.0, total - within))
+    total, within = entropy_parts(distributions, num_choices)
+    if len(distributions) < 2:
+        return Spread(len(distributions), total)
+    return Spread(len(distributions), total, within, max(0.0, total - within))
 
 
 def spread_of_stated_numbers(stated: Sequence[tuple[float, float]]) -> Spread:
@@ -101,8 +99,3 @@ def spread_of_stated_numbers(stated: Sequence[tuple[float, float]]) -> Spread:
     between = statistics.pvariance([mean for mean, _ in stated])
     parts = (math.sqrt(within), math.sqrt(between)) if len(stated) > 1 else (None, None)
     return Spread(len(stated), math.sqrt(within + between), *parts)
-
-
-def _entropy(shares: Sequence[float]) -> float:
-    """In nats."""
-    return max(0.0, -math.fsum(share * math.log(share) for share in shares if share > 0.0))

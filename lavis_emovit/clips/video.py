@@ -33,6 +33,8 @@ SUFFIXES_OF_CONTAINER = {
     "ogg": "ogv",
 }
 VIDEO_SUFFIXES = frozenset({"mp4", "m4v", "mov", "3gp", "mkv", "webm", "avi", "ts", "mpg", "mpeg", "flv", "wmv", "ogv"})
+VIDEO_FILE_SUFFIXES = frozenset(f".{suffix}" for suffix in VIDEO_SUFFIXES)
+"""As `Path.suffix` has them, in lower case."""
 
 # Later than a frame by less than this is at the frame; containers round times to milliseconds or microseconds.
 _ROUNDING_S = 0.0005

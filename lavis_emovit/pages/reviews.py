@@ -17,7 +17,7 @@ from pydantic import Field
 
 from lavis_emovit.clips.clip import Clip
 from lavis_emovit.clips.reading import film_strip
-from lavis_emovit.clips.video import VIDEO_SUFFIXES
+from lavis_emovit.clips.video import VIDEO_FILE_SUFFIXES
 from lavis_emovit.emotion.label_set import LabelSet
 from lavis_emovit.emotion.labels import CUSTOM_PREFIX, get_label_set, joined_labels
 from lavis_emovit.errors import DataError, UserError
@@ -159,7 +159,7 @@ def _record(row: ImagePrediction, root: Path, label_set: LabelSet) -> EmotionRec
         source="predictions",
         emotion=row.emotion,
         label_set=label_set.name,
-        clip=Clip() if path.suffix.lower().removeprefix(".") in VIDEO_SUFFIXES else None,
+        clip=Clip() if path.suffix.lower() in VIDEO_FILE_SUFFIXES else None,
     )
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from PIL import Image, ImageOps
 
-from lavis_emovit.clips.video import VIDEO_SUFFIXES, Video
+from lavis_emovit.clips.video import VIDEO_FILE_SUFFIXES, Video
 from lavis_emovit.distributed.cores import usable_cpus
 from lavis_emovit.emotion.typos import find_typos
 from lavis_emovit.errors import DataError
@@ -66,7 +66,7 @@ def check_file(path: str) -> ImageFacts:
 
     Of a video only the frames in the middle and at the end are decoded; a build of shards decodes what it stores.
     """
-    if Path(path).suffix.lower().removeprefix(".") in VIDEO_SUFFIXES:
+    if Path(path).suffix.lower() in VIDEO_FILE_SUFFIXES:
         return _check_video(path)
     try:
         data = read_file(path)
@@ -305,10 +305,9 @@ def other_frames(file: CheckedFile) -> Iterator[tuple[str, EmotionRecord]]:
 def _clip_faults(file: CheckedFile, facts: Mapping[str, ImageFacts]) -> Iterator[tuple[EmotionRecord, str]]:
     """The records whose clip is no part of their video, and why."""
     for record in file.records:
-        path = image_path(file, record)
-        end_s = facts[path].end_s if record.clip is not None else None
-        fault = record.clip.outside(end_s) if record.clip is not None and end_s is not None else None
-        if fault is not None:
+        if record.clip is None or (end_s := facts[path := image_path(file, record)].end_s) is None:
+            continue
+        if (fault := record.clip.outside(end_s)) is not None:
             yield record, f"{path}: {fault}"
 
 

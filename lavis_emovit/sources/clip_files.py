@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from lavis_emovit.clips.video import VIDEO_SUFFIXES
 from lavis_emovit.errors import DataError
 from lavis_emovit.settings import Settings
 from lavis_emovit.sources.base import FRAMES, parse_number
 from lavis_emovit.sources.frames import is_image, numbered
-
-SUFFIXES = frozenset(f".{suffix}" for suffix in VIDEO_SUFFIXES)
 
 _CLOCK = re.compile(r"(?:(\d+):)?([0-5]?\d):([0-5]?\d(?:[.,]\d+)?)")
 
@@ -57,6 +54,13 @@ class ClipFiles(Settings):
             raise DataError(f"{root / path}: the folder has no images; extract the frames of the clip into it")
         assert self.rate_fps is not None  # `_frames_have_a_rate`
         return frame_fields([(number, f"{path}/{found[number].name}") for number in sorted(found)], self.rate_fps)
+
+
+def name_of(path: str, clips: ClipFiles | None, *, by_name: bool) -> str:
+    """The id of a path: without the suffix of a file, and `by_name` without folders."""
+    place = PurePosixPath(path)
+    place = place if clips is not None and clips.stored_as == "frames" else place.with_suffix("")
+    return place.name if by_name else str(place)
 
 
 def frame_fields(frames: Sequence[tuple[int, str]], rate_fps: float, key: int | None = None) -> dict[str, Any]:

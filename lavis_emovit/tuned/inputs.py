@@ -13,9 +13,9 @@ from glob import glob, has_magic
 from pathlib import Path
 
 from lavis_emovit.clips.clip import Clip
-from lavis_emovit.clips.video import VIDEO_SUFFIXES
+from lavis_emovit.clips.video import VIDEO_FILE_SUFFIXES
 from lavis_emovit.errors import DataError, UserError
-from lavis_emovit.files import IMAGE_SUFFIXES, RARE_IMAGE_SUFFIXES, files_below, images_below, read_file
+from lavis_emovit.files import IMAGE_SUFFIXES, RARE_IMAGE_SUFFIXES, files_below, read_file
 from lavis_emovit.outside import scrub
 from lavis_emovit.paths import RECORDS_NAME
 from lavis_emovit.records import EmotionRecord, find_image_root, read_records
@@ -117,8 +117,9 @@ def _images_of(place: str, images: Path | None) -> Iterator[InputImage]:
             yield InputImage(record.id, partial(_bytes_below, root, record), record, files=files)
         return
     if path.is_dir():
-        paths: Iterable[Path] = images_below(path)
-        if num_videos := sum(1 for _ in files_below(path, {f".{suffix}" for suffix in VIDEO_SUFFIXES})):
+        below = list(files_below(path, _SUFFIXES | VIDEO_FILE_SUFFIXES))
+        paths = [one for one in below if one.suffix.lower() in _SUFFIXES]
+        if num_videos := len(below) - len(paths):
             logger.warning("%s: %d videos are not read; name them, or use a pattern such as '*.mp4'", place, num_videos)
     elif path.exists():
         paths = [path]
@@ -126,7 +127,7 @@ def _images_of(place: str, images: Path | None) -> Iterator[InputImage]:
         found = glob(str(path), recursive=True)  # noqa: PTH207, Path.glob takes no absolute pattern
         paths = sorted(one for one in map(Path, found) if one.is_file())
     for one in paths:
-        is_video = one.suffix.lower().removeprefix(".") in VIDEO_SUFFIXES
+        is_video = one.suffix.lower() in VIDEO_FILE_SUFFIXES
         yield InputImage(_name(one), partial(read_file, one), clip=Clip() if is_video else None, files=(one,))
 
 

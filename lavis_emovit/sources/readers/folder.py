@@ -9,13 +9,14 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
+from lavis_emovit.clips.video import VIDEO_FILE_SUFFIXES
 from lavis_emovit.emotion.labels import CUSTOM_PREFIX, LabelSet, get_label_set, joined_labels
 from lavis_emovit.errors import DataError
 from lavis_emovit.files import files_below, images_below
 from lavis_emovit.images import readable_suffixes
 from lavis_emovit.records import EmotionRecord
 from lavis_emovit.sources.base import FRAMES, SPLIT_NAMES, LabelSettings, Reader
-from lavis_emovit.sources.clip_files import SUFFIXES, ClipFiles
+from lavis_emovit.sources.clip_files import ClipFiles, name_of
 
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)(\*?)\}")
 
@@ -65,7 +66,7 @@ class FolderReader(Reader, layout="folder"):
 
     def listed(self) -> Iterator[Path]:
         is_video = self.settings.clips is not None and self.settings.clips.stored_as == "videos"
-        return files_below(self._start, SUFFIXES) if is_video else images_below(self._start)
+        return files_below(self._start, VIDEO_FILE_SUFFIXES) if is_video else images_below(self._start)
 
     def _paths(self) -> Iterator[tuple[str, str]]:
         """The path of each image or clip, and the part of it that the pattern is for."""
@@ -74,7 +75,7 @@ class FolderReader(Reader, layout="folder"):
                 self.notes.num_rows += 1
                 yield self.relative(folder), self.relative(folder)
             return
-        readable = readable_suffixes() | SUFFIXES
+        readable = readable_suffixes() | VIDEO_FILE_SUFFIXES
         for path in self.listed():
             self.notes.num_rows += 1
             if (suffix := path.suffix.lower()) not in readable:
@@ -165,10 +166,8 @@ class FolderReader(Reader, layout="folder"):
                     self.notes.add(f"no image of '{missing}': its folder is empty or missing")
 
     def _unique_id(self, image: str, seen: dict[str, str]) -> str:
-        by_name, clips = self.settings.id_from == "name", self.settings.clips
-        path = PurePosixPath(image)
-        path = path if clips is not None and clips.stored_as == "frames" else path.with_suffix("")
-        record_id = path.name if by_name else str(path)
+        by_name = self.settings.id_from == "name"
+        record_id = name_of(image, self.settings.clips, by_name=by_name)
         first = seen.setdefault(record_id, image)
         if first != image:
             # Two files that differ only in their suffix are two images.

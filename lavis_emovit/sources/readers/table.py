@@ -14,7 +14,7 @@ from lavis_emovit.emotion.labels import CUSTOM_PREFIX, LabelSet, get_label_set, 
 from lavis_emovit.errors import DataError
 from lavis_emovit.records import EmotionRecord
 from lavis_emovit.sources.base import FOLD, Reader, group_name
-from lavis_emovit.sources.clip_files import part_of_video
+from lavis_emovit.sources.clip_files import name_of, part_of_video
 from lavis_emovit.sources.table_cells import cell_box, cell_number, cell_text
 from lavis_emovit.sources.table_files import Row, has_embedded_images, read_rows
 from lavis_emovit.sources.table_settings import TableFile, TableSettings, fill
@@ -151,9 +151,8 @@ class TableReader(Reader, layout="table"):
 
     def _unique(self, place: str, values: dict[str, Any]) -> EmotionRecord | None:
         """The record of a row; None if the row repeats an earlier one, or contradicts it and may be left out."""
-        path = PurePosixPath(values["image"])
         # The id has the image's folders only if names repeat.
-        name = values.pop("id", None) or self._name_of(path)
+        name = values.pop("id", None) or self._name_of(values["image"])
         record = self.record("record", **{"split": self.settings.default_split, **values, "id": name})
         # An image inside a table has no name to compare it by.
         content = hash(place if self._extracts else record.to_json())
@@ -172,10 +171,8 @@ class TableReader(Reader, layout="table"):
             )
         return None
 
-    def _name_of(self, path: PurePosixPath) -> str:
-        is_folder = self.settings.clips is not None and self.settings.clips.stored_as == "frames"
-        whole = path if is_folder else path.with_suffix("")
-        return whole.name if self.settings.id_from == "name" else str(whole)
+    def _name_of(self, path: str) -> str:
+        return name_of(path, self.settings.clips, by_name=self.settings.id_from == "name")
 
     def _values(self, row: Row, cells: dict[str, str], table: TableFile) -> dict[str, Any] | None:
         """The non-empty cells of a row as fields of a record; None for a row to skip."""
@@ -275,7 +272,7 @@ class TableReader(Reader, layout="table"):
         found["clip"] |= (part := part_of_video(cells, columns.start, columns.end))
         # Several parts of a video have one path.
         times = "".join(f"_{time_s:g}" for time_s in part.values())
-        return {**found, "id": values.get("id") or f"{self._name_of(PurePosixPath(path))}{times}"}
+        return {**found, "id": values.get("id") or f"{self._name_of(path)}{times}"}
 
     def _label(self, values: dict[str, Any], cells: dict[str, str], image: str) -> bool:
         """Add the label from a column, a path or votes; False for a row to skip."""

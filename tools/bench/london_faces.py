@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,16 @@ from lavis_emovit.records import EmotionRecord
 DATA = "Face Research Lab London Set, 102 people, neutral and smiling, 256 x 256 px"
 FOLDER = Path(os.environ.get("EMOVIT_SHARED", ROOT.parent / "shared")) / "data" / "london_faces"
 LABELS = {"happy": "happiness", "neutral": "neutral"}
+
+
+def read_arguments(doc: str | None, result: str, argv: Sequence[str] | None) -> argparse.Namespace:
+    """`out`, by default the file of a result, and `work`, the folder of the teachers' answers."""
+    parser = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / f"{result}.json")
+    parser.add_argument(
+        "--work", type=Path, default=Path("output/teachers"), help="folder of the answers, for resuming"
+    )
+    return parser.parse_args(argv)
 
 
 def london_faces() -> list[EmotionRecord]:

@@ -11,7 +11,6 @@ kept in a folder and shared with `teachers.py`, so each photograph is shown to e
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
 from collections import Counter
@@ -38,8 +37,8 @@ from lavis_emovit.teachers.choosing import FaceSettings
 from lavis_emovit.teachers.looking import Looking
 
 sys.path.append(str(Path(__file__).resolve().parent))
-from bench_result import ROOT, environment_info, write_result
-from london_faces import DATA, FOLDER, auroc, london_faces, person_numbers, rounded, share, share_of
+from bench_result import environment_info, write_result
+from london_faces import DATA, FOLDER, auroc, london_faces, person_numbers, read_arguments, rounded, share, share_of
 
 ALL = ("face-api", "human", "fer")
 DEFAULT = "all teachers (default)"
@@ -74,12 +73,7 @@ METHODS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and write the result."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "seke_teachers.json")
-    parser.add_argument(
-        "--work", type=Path, default=Path("output/teachers"), help="folder of the answers, for resuming"
-    )
-    arguments = parser.parse_args(argv)
+    arguments = read_arguments(__doc__, "seke_teachers", argv)
     records = london_faces()
     halves = _halves(records)
     tables = {"packaged": [facial_priors()] * 2, "fitted": [_fit(half) for half in reversed(halves)]}

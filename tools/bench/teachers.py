@@ -8,7 +8,6 @@ Nothing is fitted to these photographs, so all of them are a test. Intervals (95
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import sys
 from collections import Counter
@@ -27,17 +26,12 @@ from lavis_emovit.teachers.combining import Combined, combine
 from lavis_emovit.teachers.proxies import PROXIES, proxies_of
 
 sys.path.append(str(Path(__file__).resolve().parent))
-from bench_result import ROOT, environment_info, write_result
-from london_faces import DATA, FOLDER, LABELS, auroc, london_faces, person_numbers, share
+from bench_result import environment_info, write_result
+from london_faces import DATA, FOLDER, LABELS, auroc, london_faces, person_numbers, read_arguments, share
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "teachers.json")
-    parser.add_argument(
-        "--work", type=Path, default=Path("output/teachers"), help="folder of the answers, for resuming"
-    )
-    arguments = parser.parse_args(argv)
+    arguments = read_arguments(__doc__, "teachers", argv)
     records = london_faces()
     teachers, settings, counts = list(TEACHERS.values()), FaceSettings(), Counts()
     seen: dict[str, list[Mapping[str, float] | None]] = {teacher.name: [] for teacher in teachers}

@@ -51,10 +51,7 @@ class Outcome:
         """Items that need another answer: too uncertain, or without an uncertainty, which needs two answers."""
         if not self.answers:
             return self.case.items
-        spreads = combine(self.answers, self.case).spreads
-        return [
-            item for item, spread in spreads.items() if spread.total is None or spread.total > settings.enough.of(item)
-        ]
+        return combine(self.answers, self.case).above(settings.enough, or_unknown=True)
 
 
 def complete(

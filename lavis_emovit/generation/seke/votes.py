@@ -47,9 +47,10 @@ class Estimate:
     def total(self, item: str) -> float | None:
         return self.spreads[item].total if item in self.spreads else None
 
-    def above(self, limits: Limits) -> list[str]:
-        """Items with an uncertainty above their threshold."""
-        return [item for item in self.spreads if (value := self.total(item)) is not None and value > limits.of(item)]
+    def above(self, limits: Limits, *, or_unknown: bool = False) -> list[str]:
+        """Items with an uncertainty above their threshold, and with `or_unknown` those without an uncertainty."""
+        totals = {item: self.total(item) for item in self.spreads}
+        return [item for item, total in totals.items() if (or_unknown if total is None else total > limits.of(item))]
 
     def summary(self, part: str = "total") -> dict[str, float]:
         """`total`, `within` or `between` of expression, valence, arousal, and `units` (mean over units)."""

@@ -170,6 +170,21 @@ def read_settings(
     return endpoint, judge_endpoint, job_settings, chosen
 
 
+def read_step(
+    options: JobOptions, settings_class: type[SettingsT], section: str, chosen: dict[str, Any], regenerate: int | None
+) -> tuple[ChatSettings | None, JobSettings, SettingsT | None, list[str]]:
+    """Settings of the endpoint, the job and a step, and the problems of the latter.
+
+    For the step, the options that are `chosen` take precedence over its section of the settings file.
+    """
+    from lavis_emovit.settings import parse_settings
+
+    job_options = options.job(regenerate=regenerate)
+    chat, _, job_settings, _ = read_settings(options.config, options.chat(), job_options, None, None)
+    values = {**read_sections(options.config)[section], **given(chosen)}
+    return chat, job_settings, *parse_settings(settings_class, values, section)
+
+
 def read_sections(path: Path | None) -> dict[str, dict[str, Any]]:
     """The unparsed sections of the settings file. ConfigError if it cannot be read or has unknown sections."""
     from lavis_emovit.settings import nearest_name, read_yaml

@@ -8,16 +8,7 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
-from lavis_emovit.cli.generate_job import (
-    JobOptions,
-    describe,
-    finish,
-    given,
-    open_job,
-    print_estimates,
-    read_sections,
-    read_settings,
-)
+from lavis_emovit.cli.generate_job import JobOptions, describe, finish, open_job, print_estimates, read_step
 from lavis_emovit.errors import ConfigError, DataError, UserError
 
 
@@ -37,16 +28,12 @@ def statements(
 ) -> None:
     """Several models propose words of emotion, votes decide, and true and false statements are written."""
     from lavis_emovit.generation.statements.step import PACK, TRAIL, StatementSettings, make_statements
-    from lavis_emovit.settings import parse_settings
 
     chosen = {
         "least_share": least_share, "num_words": num_words, "num_reviewed": num_reviewed,
         "attachments": str(attachments) if attachments else None,
     }  # fmt: skip
-    job_options = options.job(regenerate=regenerate)
-    chat, _, job_settings, _ = read_settings(options.config, options.chat(), job_options, None, None)
-    values = {**read_sections(options.config)["statements"], **given(chosen)}
-    settings, problems = parse_settings(StatementSettings, values, "statements")
+    chat, job_settings, settings, problems = read_step(options, StatementSettings, "statements", chosen, regenerate)
     if chat is None:
         problems.append("statements need a chat model that sees the images; add --model")
     names = [*(chat.model for chat in (chat,) if chat is not None), *(proposer or ())]

@@ -7,16 +7,7 @@ from typing import Annotated
 import typer
 from typer import Option
 
-from lavis_emovit.cli.generate_job import (
-    JobOptions,
-    describe,
-    finish,
-    given,
-    open_job,
-    print_estimates,
-    read_sections,
-    read_settings,
-)
+from lavis_emovit.cli.generate_job import JobOptions, describe, finish, open_job, print_estimates, read_step
 from lavis_emovit.errors import ConfigError
 
 
@@ -32,13 +23,9 @@ def synthesis(
     """A model writes about faces with the truth in its prompt; texts with wrong units, label or form are dropped."""
     from lavis_emovit.generation.pipeline import refuse_held_out
     from lavis_emovit.generation.synthesis import ROUNDS, SynthesisSettings, is_over, read_rounds, synthesise
-    from lavis_emovit.settings import parse_settings
 
-    chosen = given({"least_rise": least_rise, "active_from": active_from})
-    job_options = options.job(regenerate=regenerate)
-    chat, _, job_settings, _ = read_settings(options.config, options.chat(), job_options, None, None)
-    values = {**read_sections(options.config)["synthesis"], **chosen}
-    settings, problems = parse_settings(SynthesisSettings, values, "synthesis")
+    chosen = {"least_rise": least_rise, "active_from": active_from}
+    chat, job_settings, settings, problems = read_step(options, SynthesisSettings, "synthesis", chosen, regenerate)
     if chat is None:
         problems.append("synthesis needs a model that sees the images; add --model, and for `emovit serve` --base-url")
     if problems or settings is None or chat is None:

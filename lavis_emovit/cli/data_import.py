@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -53,6 +54,9 @@ def import_dataset(
     own_splits: Annotated[
         bool, Option("--own-splits", help="Keep the published splits instead of those of the dataset's YAML.")
     ] = False,
+    fold: Annotated[
+        int | None, Option(help="The published fold to test; the others are for training. By default that of the YAML.")
+    ] = None,
     strict: Annotated[bool, Option("--strict", help="Refuse other counts than published, and skipped images.")] = False,
     categorical: Annotated[bool, Option(help="Write the categorical instruction into each record.")] = True,
     wording: Annotated[list[int] | None, Option(help="Wordings to choose from, repeatable.")] = None,
@@ -70,6 +74,8 @@ def import_dataset(
     if name is not None and not DATASET_NAME.fullmatch(name):
         raise ConfigError([f"'{name}' is not a valid name; a name consists of letters, digits, _ and -"], "--name")
     entry = _entry(dataset)
+    if fold is not None:
+        entry = _with_fold(dataset, entry, fold, draws=split_seed is not None, keeps=own_splits)
     root = path if path.is_dir() else path.parent
     source = name or (entry.name if entry is not None else root.resolve().name)
     is_chosen = out is not None
@@ -204,6 +210,19 @@ def _entry(dataset: str) -> CatalogueEntry | None:
         hint = nearest_name(dataset, [*dataset_files(), *general])
         raise DataError(f"unknown dataset '{dataset}'{hint}. {ADD_DATASET}")
     return entry
+
+
+def _with_fold(dataset: str, entry: CatalogueEntry | None, fold: int, *, draws: bool, keeps: bool) -> CatalogueEntry:
+    """The dataset with another fold to test; ConfigError if it has none, or other options decide the splits."""
+    from lavis_emovit.sources.catalogue import all_entries
+
+    if draws or keeps:
+        other = "--split-seed draws new splits" if draws else "--own-splits keeps every record in its own split"
+        raise ConfigError([f"--fold tests one published fold, {other}: use only one of them"], "the command line")
+    if entry is None or entry.layout.test_fold is None:
+        folded = ", ".join(name for name, one in all_entries()[0].items() if one.layout.test_fold is not None)
+        raise ConfigError([f"'{dataset}' has no published folds; those that have them are {folded}"], "--fold")
+    return replace(entry, layout=entry.layout.model_copy(update={"test_fold": fold}))
 
 
 def _open(

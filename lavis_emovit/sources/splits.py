@@ -100,7 +100,8 @@ def split_by_fold(records: Iterable[EmotionRecord], test_fold: int) -> Sequence[
 
     divided = RecordStore(split())
     if test_fold not in found:
-        raise DataError(f"no record is in fold {test_fold}; `test_fold` may be {', '.join(sorted(map(str, found)))}")
+        folds = ", ".join(sorted(map(str, found)))
+        raise DataError(f"no record is in fold {test_fold}; the folds are {folds} (`test_fold`, --fold)")
     return divided
 
 

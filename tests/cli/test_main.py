@@ -26,8 +26,8 @@ SURFACE = {
     " RECORDS",
     "data dedupe": "--against --images --near --out --overwrite --show --workers RECORDS",
     "data draw": "--images-per-class --label-noise --out --seed --size-px",
-    "data import": "--categorical --column --fractions --label-set --name --option-order --out --overwrite --own-splits"
-    " --seed --set --split-seed --stratify --strict --wording DATASET PATH",
+    "data import": "--categorical --column --fold --fractions --label-set --name --option-order --out --overwrite"
+    " --own-splits --seed --set --split-seed --stratify --strict --wording DATASET PATH",
     "data images": "FOLDER RECORDS",
     "data list": "",
     "data preview": "--images --out --per-label --seed --split --strict --tile-px ROOT",

@@ -2,6 +2,7 @@
 
 - Import, build, verify and stats lead from a published dataset to sound shards, with one command each.
 - Printed counts agree with the data.
+- `--fold` tests one published fold, with the splits of a recipe; a wrong fold is an error with those that exist.
 - Damage and wrong arguments raise the errors that the command prints.
 """
 
@@ -13,14 +14,18 @@ import shlex
 
 import pytest
 import typer
+from omegaconf import OmegaConf
 from typer.testing import CliRunner
 
 from lavis_emovit.cli.data_import import import_dataset
 from lavis_emovit.cli.shards import app as shards_app
+from lavis_emovit.datasets.settings import PrepareSettings
 from lavis_emovit.errors import ConfigError, DataError
 from lavis_emovit.records import read_records, to_conversations, write_records
 from lavis_emovit.shards.index import ShardIndex
 from lavis_emovit.shards.reader import ShardReader
+from lavis_emovit.sources.catalogue import find_entry
+from lavis_emovit.sources.layouts import open_dataset
 
 import_app = typer.Typer()
 import_app.command()(import_dataset)
@@ -199,6 +204,52 @@ def test_a_quote_can_be_set_as_one_character(table, quote):
     head, *rows = path.read_text().splitlines()
     path.write_text("\n".join([head, *(f"{quote}{row.replace(',', f'{quote},', 1)}" for row in rows)]))
     assert "16 records" in _import(table, "--set", f"quote={quote}")
+
+
+@pytest.fixture
+def dfew(tmp_path):
+    """DFEW with three clips in each fold, as published; clip n is tested in fold `(n - 1) % 5 + 1`."""
+    root = tmp_path / "dfew"
+    for fold in range(1, 6):
+        table = root / "EmoLabel_DataSplit" / "test(single-labeled)" / f"set_{fold}.csv"
+        table.parent.mkdir(parents=True, exist_ok=True)
+        table.write_text("video_name,label\n" + "".join(f"{fold + 5 * row},1\n" for row in range(3)))
+    for name in range(1, 16):
+        frame = root / "Clip" / "jpg_256" / f"{name:05d}" / f"{name:05d}_00001.jpg"
+        frame.parent.mkdir(parents=True)
+        frame.write_bytes(b"not opened by an import")
+    return root
+
+
+def test_a_published_fold_is_tested(dfew, tmp_path):
+    splits = {}
+    for fold, options in ((1, ()), (4, ("--fold", 4))):
+        out = tmp_path / f"{fold}.jsonl"
+        _run(import_app, "dfew", dfew, "--out", out, *options)
+        splits[fold] = {record.id: record.split for record in read_records(out)}
+        assert [one for one, split in splits[fold].items() if split == "test"] == [
+            f"dfew/{fold + 5 * row:05d}" for row in range(3)
+        ]
+    # As a recipe with the same test_fold splits them, with its hold-out of train.
+    recipe = OmegaConf.load(find_entry("dfew").path)
+    OmegaConf.update(recipe, "datasets.dfew.build_info.prepare.test_fold", 4)
+    declared = PrepareSettings.model_validate(
+        OmegaConf.to_container(recipe, resolve=True)["datasets"]["dfew"]["build_info"]["prepare"]
+    )
+    reader = open_dataset(dfew, declared, source="dfew", extract_to=tmp_path)
+    assert {one.id: one.split for one in declared.resplit(list(reader.read()), dfew)} == splits[4]
+    assert sorted(splits[4].values()) == ["test"] * 3 + ["train"] * 11 + ["val"]
+    out = tmp_path / "wrong.jsonl"
+    with pytest.raises(DataError, match=r"no record is in fold 0; the folds are 1, 2, 3, 4, 5 \("):
+        _run(import_app, "dfew", dfew, "--out", out, "--fold", 0)
+    with pytest.raises(
+        ConfigError, match=r"'emoset' has no published folds; those that have them are c_expr_db, dfew, mafw$"
+    ):
+        _run(import_app, "emoset", dfew, "--out", out, "--fold", 1)
+    for option in (("--split-seed", 1), ("--own-splits",)):
+        with pytest.raises(ConfigError, match=f"{option[0]} .*: use only one"):
+            _run(import_app, "dfew", dfew, "--out", out, "--fold", 1, *option)
+    assert not out.exists()
 
 
 def test_wrong_arguments_are_named(table):

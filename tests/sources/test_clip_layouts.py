@@ -143,7 +143,7 @@ def test_folds(tmp_path):
     found = DeclaredPreparation.model_validate({**prepare, "test_fold": 2}).resplit(records, tmp_path)
     assert [one.id[5:] for one in found if one.split == "test"] == ["2a", "2b"]
     assert [one.id[5:] for one in found if one.split == "train"] == ["1a", "1b", "3a", "3b"]
-    with pytest.raises(DataError, match="no record is in fold 9; `test_fold` may be 1, 2, 3"):
+    with pytest.raises(DataError, match="no record is in fold 9; the folds are 1, 2, 3 "):
         DeclaredPreparation.model_validate({**prepare, "test_fold": 9}).resplit(records, tmp_path)
     bare = [one.model_copy(update={"extra": {}}) for one in records]
     with pytest.raises(DataError, match="record 'mine/1a' has no 'fold' in `extra`"):

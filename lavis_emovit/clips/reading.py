@@ -24,6 +24,8 @@ STRIP_FRAMES = 6
 _ZIP_MARK = b"PK\x03\x04"
 # Optical flow is computed on frames whose longer side is this.
 _FLOW_SIDE_PX = 160
+# Rows of predictions have times in milliseconds, so a frame may be shown this much later.
+_ROW_ROUNDING_S = 1e-3
 # Names of frames in a bundle have their times in microseconds.
 _ROUNDING_S = 1e-6
 
@@ -175,17 +177,27 @@ def bundle_of(frames: Sequence[tuple[float, str, bytes]]) -> bytes:
 
 
 def film_strip(
-    source: bytes | Path, clip: Clip, height_px: int, *, root: Path | None = None, num_rows: int = 1
+    source: bytes | Path,
+    clip: Clip,
+    height_px: int,
+    *,
+    root: Path | None = None,
+    num_rows: int = 1,
+    times_s: Sequence[float] | None = None,
 ) -> Image.Image:
-    """`STRIP_FRAMES` frames of a clip in rows, each `height_px` high, from its beginning to its end.
+    """Frames of a clip in rows of equal cells, each `height_px` high.
 
-    For the other arguments and errors see `open_clip`.
+    `STRIP_FRAMES` from its beginning to its end, or those with the `times_s` of a row of predictions. For the other
+    arguments and errors see `open_clip`.
     """
-    settings = FrameSettings(num_frames=STRIP_FRAMES)
-    frames = read_frames(source, clip, settings, root=root, min_side_px=height_px)
-    small = [ImageOps.contain(image, (2 * height_px, height_px)) for _, image in frames]
+    with open_clip(source, clip, root=root, min_side_px=height_px) as opened:
+        if times_s is None:
+            shown_s = chosen_times(opened, clip, FrameSettings(num_frames=STRIP_FRAMES))
+        else:
+            shown_s = [time_s + _ROW_ROUNDING_S for time_s in times_s]
+        small = [ImageOps.contain(image, (2 * height_px, height_px)) for _, image in opened.frames_at(shown_s)]
     width, height = max(image.width for image in small), max(image.height for image in small)
-    columns = STRIP_FRAMES // num_rows
+    columns = -(-len(small) // num_rows)
     strip = Image.new("RGB", (columns * width, num_rows * height))
     for place, image in enumerate(small):
         strip.paste(image, (place % columns * width, place // columns * height))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
@@ -21,7 +21,8 @@ from lavis_emovit.evaluation.predictions import PredictionRow, read_predictions,
 from lavis_emovit.evaluation.questions import example_question
 from lavis_emovit.evaluation.report.images import small_copy
 from lavis_emovit.evaluation.suite.benchmark_data import ImageBatches, OpenBenchmark
-from lavis_emovit.evaluation.suite.requests import BatchRequests, Prepared
+from lavis_emovit.evaluation.suite.frame_effects import frame_effects
+from lavis_emovit.evaluation.suite.requests import BatchRequests, Prepared, prepare
 from lavis_emovit.images import jpeg_of
 from lavis_emovit.models.protocol import EmotionModel
 from lavis_emovit.runners.engines.base import Engine
@@ -165,26 +166,43 @@ class Evaluator:
         if benchmark.method != "generation" and first.kind != "instruction":
             found = self._rows(data, model, "generation", f"{data.name}: answers for the report")
             answers = {row.question_id: row.answer for row in found}
-        if not processes.is_main():
-            return rows
-        images = {item.record.id: self._thumbnail(item) for item in data.items()}
+        items = {item.record.id: item for item in data.items()}
         shown = []
         for row in rows:
             update: dict[str, Any] = {}
-            if row.record_id in images and row.variant in (None, first.variants[0].name):
-                update = {"image": images[row.record_id], "answer": answers.get(row.question_id, row.answer)}
+            if row.record_id in items and row.variant in (None, first.variants[0].name):
+                item = items[row.record_id]
+                effects = self._frame_effects(benchmark, model, item, row)
+                strip_s = row.frames_s if effects is not None else None
+                answer = answers.get(row.question_id, row.answer)
+                if processes.is_main():
+                    update = {"image": self._thumbnail(item, strip_s), "answer": answer, "frame_effects": effects}
             shown.append(row.model_copy(update=update) if update else row)
         return shown
 
-    def _thumbnail(self, item: Item) -> str:
-        """A small JPEG of an item, or a film strip of a clip, as a path relative to the run's folder."""
+    def _frame_effects(
+        self, benchmark: RunBenchmark, model: LavisModel, item: Item, row: PredictionRow
+    ) -> tuple[float, ...] | None:
+        """On rank 0; on all ranks if a pass gathers weights from all."""
+        if item.record.clip is None or not (self._engine.in_step or processes.is_main()):
+            return None
+        data = benchmark.data
+        return frame_effects(
+            model, prepare(item, model), data.settings, benchmark.method, data.label_set, row.prediction
+        )
+
+    def _thumbnail(self, item: Item, strip_s: Sequence[float] | None) -> str:
+        """A small JPEG of an item, or a film strip of a clip, as a path relative to the run's folder.
+
+        `strip_s` are times of frames for a strip in one row.
+        """
         # Records of two datasets may have the same id.
         digest = hashlib.sha256(item.image_bytes).hexdigest()[:8]
-        name = f"{_file_name(item.record.id)}-{digest}.jpg"
+        name = f"{_file_name(item.record.id)}-{digest}{'-strip' if strip_s else ''}.jpg"
         path = self._folder.predictions / "images" / name
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(jpeg_of(small_copy(item.image_bytes, item.record.clip, THUMBNAIL_PX)))
+            path.write_bytes(jpeg_of(small_copy(item.image_bytes, item.record.clip, THUMBNAIL_PX, strip_s)))
         return Path("predictions", "images", name).as_posix()
 
 

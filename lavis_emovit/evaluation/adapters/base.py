@@ -89,6 +89,12 @@ class LanguageModel(EvaluatedModel, Protocol):
         """
         raise DataError("it is a clip, but this model reads only images")
 
+    def still_at_each_frame(self, clip: Any) -> list[Any]:
+        """Copies of a prepared clip; in number n, frame n shows what the one before it shows, the first what the second
+        shows. None from a model that reads only images.
+        """
+        return []
+
     def score(
         self, images: Sequence[Any], image_index: Sequence[int], questions: Sequence[Question], method: Method
     ) -> Sequence[list[float] | str | Failure]:

@@ -140,6 +140,13 @@ class LavisModel(LanguageModel):
         """A normalised clip, float32 [3, F, H, W]."""
         return self._image_processor.read(data, clip)
 
+    def still_at_each_frame(self, clip: torch.Tensor) -> list[torch.Tensor]:
+        """See `LanguageModel`; F clips, each float32 [3, F, H, W]."""
+        copies = [clip.clone() for _ in range(clip.shape[1])]
+        for place, copy in enumerate(copies):
+            copy[:, place] = clip[:, place - 1 if place else 1]
+        return copies
+
     def score(
         self, images: Sequence[torch.Tensor], image_index: Sequence[int], questions: Sequence[Question], method: Method
     ) -> list[list[float]]:

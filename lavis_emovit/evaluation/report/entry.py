@@ -282,6 +282,8 @@ def _benchmark_section(folder: Folder, benchmark: BenchmarkRows, key: str) -> Se
             note = f"{texts()['kinds'][benchmark.settings.kind]['images']} Up to {num_images} for each model."
         if any(answer.candidates for image in images for answer in image.answers):
             note += " Answers have the three most likely labels with their probabilities; the true one is underlined."
+        if any(image.num_strip_frames for image in images):
+            note += f" {texts()['images']['effects']}"
         if not any(image.data_url for image in images):
             note += " The image files are missing or damaged, so only the answers are shown."
         parts.append(text_part("images", key, images=groups, note=note))

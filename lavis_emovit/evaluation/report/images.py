@@ -50,6 +50,8 @@ class ShownAnswer:
     rank: int | None = None  # place among this model's mistakes, from 1, if it is among the shown ones
     # The three most likely labels and the true one: label, probability, whether it is the true one.
     candidates: Sequence[tuple[str, float, bool]] = ()
+    # Of a clip: time of each frame in seconds, its effect on the answer (nats), and that as a share of the largest.
+    frame_effects: Sequence[tuple[float, float, float]] = ()
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,11 @@ class ShownImage:
     truth: str
     data_url: str | None
     answers: list[ShownAnswer]
+
+    @property
+    def num_strip_frames(self) -> int:
+        """Frames of a film strip in one row, with bars below; 0: no such strip."""
+        return max((len(answer.frame_effects) for answer in self.answers), default=0)
 
 
 def shown_images(folder: Path, benchmark: BenchmarkRows, num_images: int) -> list[tuple[str, list[ShownImage]]]:
@@ -77,7 +84,12 @@ def shown_images(folder: Path, benchmark: BenchmarkRows, num_images: int) -> lis
         images = [_shown(benchmark, one, path, by_question, ranks) for one, path in paths.items()]
         return [("", images)] if images else []
     by_instance = {key: {row.instance_id: row for row in benchmark.plain(key)} for key in benchmark.rows}
-    images = [_shown(benchmark, row.instance_id, _inside(folder, row.image), by_instance, {}) for row in kept]
+    images = []
+    for row in kept:
+        stages = [rows[row.instance_id] for rows in by_instance.values() if row.instance_id in rows]
+        # Bars need the strip of the stage that has them.
+        path = _inside(folder, next((one.image for one in stages if one.frame_effects), row.image))
+        images.append(_shown(benchmark, row.instance_id, path, by_instance, {}))
     if all(answer.is_right is None for image in images for answer in image.answers):
         return [("", images)]
     groups: dict[str, list[ShownImage]] = {"Wrong": [], "Right": []}
@@ -120,10 +132,13 @@ def _chosen(wrong: Mapping[ModelKey, Sequence[PredictionRow]], num_images: int) 
     return {one: record_of[one] for one in chosen}
 
 
-def small_copy(data: bytes, clip: Clip | None, side_px: int) -> Image.Image:
-    """A small copy of an encoded image, or a film strip of a clip in two rows, as high. DataError as `open_clip`."""
+def small_copy(data: bytes, clip: Clip | None, side_px: int, strip_s: Sequence[float] | None = None) -> Image.Image:
+    """A small copy of an encoded image, or a film strip of a clip in two rows, as high. DataError as `open_clip`.
+
+    With `strip_s`, times of frames, the strip has them in one row, half as high.
+    """
     if clip is not None:
-        return film_strip(data, clip, side_px // 2, num_rows=2)
+        return film_strip(data, clip, side_px // 2, num_rows=1 if strip_s else 2, times_s=strip_s)
     image = decode_image(data).convert("RGB")
     image.thumbnail((side_px, side_px))
     return image
@@ -216,7 +231,13 @@ def _answer(benchmark: BenchmarkRows, key: ModelKey, row: PredictionRow, rank: i
     confidence = probabilities.get(row.prediction)
     shown = percent(confidence, 0) if confidence is not None and not candidates else ""
     is_right = row.prediction in _true_labels(row)
-    return ShownAnswer(name, text, is_right, row.answer, reads, shown, rank, candidates)
+    return ShownAnswer(name, text, is_right, row.answer, reads, shown, rank, candidates, _frame_effects(row))
+
+
+def _frame_effects(row: PredictionRow) -> list[tuple[float, float, float]]:
+    effects = row.frame_effects or ()
+    largest = max(map(abs, effects), default=0.0) or 1.0
+    return [(time_s, effect, abs(effect) / largest) for time_s, effect in zip(row.frames_s or (), effects)]
 
 
 def _true_labels(row: PredictionRow) -> tuple[str, ...]:
@@ -301,5 +322,5 @@ def _data_url(path: Path | None) -> str | None:
         small = decode_image(read_file(path), min_side_px=IMAGE_PX)
     except (OSError, DataError):
         return None
-    small.thumbnail((2 * IMAGE_PX, IMAGE_PX))  # film strips are wide
+    small.thumbnail((4 * IMAGE_PX, IMAGE_PX))  # film strips are wide
     return data_url(small)

@@ -14,7 +14,7 @@ import jinja2
 import markupsafe
 from markupsafe import Markup
 
-from lavis_emovit.evaluation.report.table import MINUS, THIN_SPACE, percent
+from lavis_emovit.evaluation.report.table import MINUS, THIN_SPACE, percent, signed
 
 _TEX = {
     "\\": "\\textbackslash{}",
@@ -97,5 +97,5 @@ def _environment(text_format: str) -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "matrix_cells": matrix_cells}
+    environment.filters |= {"percent": percent, "signed": signed, "matrix_cells": matrix_cells}
     return environment

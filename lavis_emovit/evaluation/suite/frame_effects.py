@@ -1,0 +1,59 @@
+"""Where in time a model looked: how much each frame of a clip matters to its answer."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from lavis_emovit.emotion.labels import LabelSet
+from lavis_emovit.evaluation.adapters.base import LanguageModel
+from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Method
+from lavis_emovit.evaluation.metrics.calibration import log_softmax
+from lavis_emovit.evaluation.questions import questions_about
+from lavis_emovit.evaluation.suite.requests import Prepared
+
+# More would be too narrow on a page, and F frames need F + 1 answers.
+MAX_FRAMES = 32
+_CLIPS_AT_ONCE = 8
+
+
+def frame_effects(
+    model: LanguageModel,
+    prepared: Prepared,
+    benchmark: BenchmarkSettings,
+    method: Method,
+    label_set: LabelSet | None,
+    answer: str | None,
+) -> tuple[float, ...] | None:
+    """How much each frame raises the log-probability of the answer, among all candidates (natural log).
+
+    It is occlusion (Zeiler and Fergus 2014, https://arxiv.org/abs/1311.2901) over time, so it needs no attention and
+    works for every model that scores clips: log p(answer | clip) - log p(answer | clip in which the film stands still
+    at this frame). There, the frame shows what the one before it shows, the first what the second shows. A frame like
+    the one before has no effect, and two that show the same may each have little: the effects do not add up to
+    anything. A negative one speaks against the answer.
+
+    Args:
+        answer: a candidate of the benchmark's question, in its first variant.
+        method: `generation` counts as `likelihood`.
+
+    Returns:
+        F numbers; None if the item is no clip of 2 to `MAX_FRAMES` frames, or the answer no candidate of one question.
+    """
+    if prepared.frames_s is None or prepared.image is None or not 2 <= len(prepared.frames_s) <= MAX_FRAMES:
+        return None
+    scoring: Method = "likelihood" if method == "generation" else method
+    about = prepared.item.record, prepared.item.truth, benchmark, benchmark.variants[0], scoring, label_set
+    questions = questions_about(*about)
+    if len(questions) != 1 or answer not in questions[0].candidates:
+        return None
+    column = questions[0].candidates.index(answer)
+    clips = [prepared.image, *model.still_at_each_frame(prepared.image)]
+    log_shares = []
+    for start in range(0, len(clips), _CLIPS_AT_ONCE):
+        some = clips[start : start + _CLIPS_AT_ONCE]
+        found = model.score(some, range(len(some)), questions * len(some), scoring)
+        log_shares += log_softmax(np.array(found, dtype=float))[:, column].tolist()
+    effects = tuple(log_shares[0] - share for share in log_shares[1:])
+    return effects if effects and all(map(math.isfinite, effects)) else None

@@ -187,10 +187,10 @@ def announced_answer(text: Text) -> EmotionAnswer | None:
     if answer := _most_probable(text):
         return answer
     plain, words = text.plain, text.words
-    for pattern in phrases.ANNOUNCEMENTS:
+    for announcement in phrases.ANNOUNCEMENTS:
         answers = []
-        matches = list(pattern.finditer(plain))
-        if pattern is phrases.ANNOUNCEMENTS[-1]:
+        matches = list(announcement.finditer(plain))
+        if announcement is phrases.ANNOUNCEMENTS[-1]:
             matches = [match for match in matches if not _is_not_shared(text, match.start())]
         ends = [*(match.start() for match in matches[1:]), len(plain)]
         for match, end in zip(matches, ends):
@@ -329,7 +329,7 @@ def _bare_label(sentence: str, words: Words) -> str | None:
 
 def running_text_answer(text: Text) -> EmotionAnswer:
     """The one label that the text claims, or the status that explains why there is none."""
-    refusals = [match.span() for pattern in phrases.REFUSALS for match in pattern.finditer(text.plain)]
+    refusals = [match.span() for refusal in phrases.REFUSALS for match in refusal.finditer(text.plain)]
     mentions_denied = denied_mentions(text)
     claimed: set[str] = set()
     denied: set[str] = set()

@@ -7,7 +7,19 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+
+
+class Phrase:
+    """A pattern, and strings of which every match contains one: most texts contain none, and are not searched."""
+
+    def __init__(self, pattern: str, *needs: str):
+        self.pattern, self.needs = pattern, needs
+        self._compiled = re.compile(pattern)
+
+    def finditer(self, plain: str) -> Iterator[re.Match[str]]:
+        return self._compiled.finditer(plain) if any(map(plain.__contains__, self.needs)) else iter(())
+
 
 # ---- Announced answers ------------------------------------------------------------------------------------------
 
@@ -18,13 +30,14 @@ _LEADING = (
 _INTRODUCES = r"[\"'\])]*\s*(?::|=>?|->)|\s+is\b"
 # From most to least explicit. Only the most explicit kind in an answer is read.
 ANNOUNCEMENTS = (
-    re.compile(r"<(?:final[ _])?answer>"),
-    re.compile(rf"\b(?:predict(?:ed|s)?[\s_]+emotions?|prediction)(?:{_INTRODUCES})"),
-    re.compile(rf"(?<!wrong )(?<!incorrect )\b(?:answer|final\s+emotion)(?:{_INTRODUCES})"),
-    re.compile(
-        r"\b(?:emotion|feeling|sentiment|label|class|category)(?:\s+(?:label|class|category))?[\"'\])]*\s*(?::|=>?|->)"
+    Phrase(r"<(?:final[ _])?answer>", "answer>"),
+    Phrase(rf"\b(?:predict(?:ed|s)?[\s_]+emotions?|prediction)(?:{_INTRODUCES})", "predict"),
+    Phrase(rf"(?<!wrong )(?<!incorrect )\b(?:answer|final\s+emotion)(?:{_INTRODUCES})", "answer", "final"),
+    Phrase(
+        r"\b(?:emotion|feeling|sentiment|label|class|category)(?:\s+(?:label|class|category))?[\"'\])]*\s*(?::|=>?|->)",
+        *(":", "=", "->"),
     ),
-    re.compile(
+    Phrase(
         r"\bi(?:'d|'ll| would| will)?(?: have to)? (?:choose|select|pick|go with|say|vote for)\b|"
         r"\bthe (?:best|closest|most (?:likely|fitting|appropriate|suitable|probable))"
         r"(?: (?:answer|option|choice|fit|match|emotion|label|one|description))? (?:is|would be)\b|"
@@ -33,7 +46,10 @@ ANNOUNCEMENTS = (
         r"\b(?:first|top|best) (?:choice|pick|guess|fit|match)(?: is\b|\s*:)|"
         # A second thought replaces the first.
         r"\bon (?:reflection|second thoughts?|closer (?:look|inspection))\b\s*[,:]?|\blooking (?:closer|again)\s*[,:]|"
-        r"[.;!?\n]\s*(?:actually|no,? wait|wait|correction|or rather)\s*[,:]"
+        r"[.;!?\n]\s*(?:actually|no,? wait|wait|correction|or rather)\s*[,:]",
+        *("choose", "select", "pick", "go with", "say", "vote for", "best ", "closest", "most ", "dominant", "main"),
+        *("primary", "prevailing", "overall", "strongest", "overriding", "leading", "principal", "first ", "top "),
+        *("on reflection", "second thought", "closer", "looking ", "actually", "wait", "correction", "or rather"),
     ),
 )
 # Allowed between an announcement and its label: quotes, brackets, "3." or "(c)", articles, "most likely".
@@ -91,13 +107,13 @@ TURN = re.compile(
 )
 # A clause does not end at the brackets of an option: "not (a) amusement".
 _BEFORE_OPTION = ("not ", "n't ", "option ", "choice ")
-_NO_OPTION = "".join(f"(?<!{words})" for words in _BEFORE_OPTION)
-_NO_OPTION_IN = "".join(rf"(?<!{words}\([a-z\d])(?<!{words}[a-z\d])" for words in _BEFORE_OPTION)
+_NO_OPTION = "".join(rf"(?<!{words}\()" for words in _BEFORE_OPTION)
+_NO_OPTION_IN = "".join(rf"(?<!{words}\([a-z\d]\))(?<!{words}[a-z\d]\))" for words in _BEFORE_OPTION)
+_NO_OPINION = "".join(rf"(?<!{verb} {that}it)" for that in ("", "that ") for verb in "think believe say doubt".split())
+# What precedes a sign is looked at behind it, which is faster: most characters are none of these signs.
 CLAUSE_END = re.compile(
-    rf"[.!?;,:\n]|{_NO_OPTION}\(|{_NO_OPTION_IN}\)|"
-    r"\b(?:but|and|because|since|which|who|while|although|though|however|yet|instead|so)\b|"
-    r"(?<!think )(?<!believe )(?<!say )(?<!doubt )(?<!think that )(?<!believe that )(?<!say that )(?<!doubt that )"
-    r"\bit(?:'s| is)\b"
+    rf"[.!?;,:\n]|\({_NO_OPTION}|\){_NO_OPTION_IN}|"
+    rf"\b(?:but|and|because|since|which|who|while|although|though|however|yet|instead|so|it{_NO_OPINION}(?:'s| is))\b"
 )
 
 # ---- Idioms: an emotion word that names no emotion, or a "no" that denies nothing ---------------------------------
@@ -177,37 +193,52 @@ _OTHER_MATTER = (
     r"(?! (?:exactly |for sure )?"
     r"(?:why|who|whom|where|when|whose|him|her|them|the (?:person|people|man|woman|individual))\b)"
 )
-REFUSALS: Sequence[re.Pattern[str]] = (
-    re.compile(
+REFUSALS = (
+    Phrase(
         rf"(?:\b(?:i|we|model|assistant)\b(?: \w+)?|^|[.!\n;,] *)(?: am| are|'m|'re)? ?"
-        rf"\b(?:{_CANNOT}|won't|will not|not able to|unable to) (?:\w+ ){{0,2}}?{_ABILITY}\b{_OTHER_MATTER}"
+        rf"\b(?:{_CANNOT}|won't|will not|not able to|unable to) (?:\w+ ){{0,2}}?{_ABILITY}\b{_OTHER_MATTER}",
+        *("can", "could", "won't", "will not", "not able", "unable"),
     ),
-    re.compile(
+    Phrase(
         r"\b(?:impossible|difficult|hard|tricky|not possible|no way|not easy) (?:for me )?to (?:\w+ )?"
         r"(?:determine|identify|tell|say|predict|assess|infer|discern|judge|name|classify|decide|choose|pick)\b"
-        rf"{_OTHER_MATTER}"
+        rf"{_OTHER_MATTER}",
+        *("possible", "difficult", "hard ", "tricky", "no way", "not easy"),
     ),
-    re.compile(rf"\b{_CANNOT} be (?:\w+ )?(?:determined|identified|predicted|inferred|assessed|told)\b"),
-    re.compile(rf"\b(?:don't|dont|do not) (?:really |actually )?know\b{_OTHER_MATTER}"),
-    re.compile(
+    Phrase(rf"\b{_CANNOT} be (?:\w+ )?(?:determined|identified|predicted|inferred|assessed|told)\b", "can", "could"),
+    Phrase(rf"\b(?:don't|dont|do not) (?:really |actually )?know\b{_OTHER_MATTER}", "know"),
+    Phrase(
         r"\b(?:don't|do not) (?:\w+ )?have "
-        r"(?:access|enough|sufficient|the (?:ability|capability)|any (?:way|information))\b"
+        r"(?:access|enough|sufficient|the (?:ability|capability)|any (?:way|information))\b",
+        "have ",
     ),
-    re.compile(rf"\bnot (?:\w+ )?(?:sure|certain)\b{_OTHER_MATTER}|\bi(?:'m| am) (?:\w+ )?(?:unsure|uncertain)\b"),
-    re.compile(
-        r"\b(?:it|emotion|expression|feeling|mood)(?:'s| is) (?:\w+ )?(?:unclear|not clear|unknown|undetermined)\b"
+    Phrase(
+        rf"\bnot (?:\w+ )?(?:sure|certain)\b{_OTHER_MATTER}|\bi(?:'m| am) (?:\w+ )?(?:unsure|uncertain)\b",
+        *("sure", "certain"),
     ),
-    re.compile(r"(?:^|[:.\n]) *(?:unknown|unclear|n/a|undetermined|indeterminate|not applicable|no idea)\b"),
-    re.compile(
+    Phrase(
+        r"\b(?:it|emotion|expression|feeling|mood)(?:'s| is) (?:\w+ )?(?:unclear|not clear|unknown|undetermined)\b",
+        *("clear", "unknown", "undetermined"),
+    ),
+    Phrase(
+        r"(?:^|[:.\n]) *(?:unknown|unclear|n/a|undetermined|indeterminate|not applicable|no idea)\b",
+        *("unknown", "unclear", "n/a", "undetermined", "indeterminate", "not applicable", "no idea"),
+    ),
+    Phrase(
         r"\bno (?:image|picture|photo|photograph)(?: \w+){0,3} (?:provided|attached|given|included|available|shared|"
         r"uploaded)\b|\b(?:don't|do not) see (?:an|any|the|your) (?:image|picture|photo)|"
-        r"\bplease (?:\w+ )?(?:provide|share|upload|attach|send) (?:an?|the|your) (?:image|picture|photo)"
+        r"\bplease (?:\w+ )?(?:provide|share|upload|attach|send) (?:an?|the|your) (?:image|picture|photo)",
+        *("image", "picture", "photo"),
     ),
-    re.compile(
+    Phrase(
         rf"\b(?:i|model|assistant) (?:\w+ )?(?:{_CANNOT}|do not|don't|does not|doesn't) (?:\w+ )?"
-        r"(?:feel|have|experience|perceive) (?:\w+ )?(?:emotions?|feelings?)\b"
+        r"(?:feel|have|experience|perceive) (?:\w+ )?(?:emotions?|feelings?)\b",
+        *("can", "could", "do not", "don't", "does not", "doesn't"),
     ),
-    re.compile(r"\b(?:insufficient|not enough) (?:information|context|detail)|\b(?:decline|refuse) to\b|\bno idea\b"),
+    Phrase(
+        r"\b(?:insufficient|not enough) (?:information|context|detail)|\b(?:decline|refuse) to\b|\bno idea\b",
+        *("insufficient", "not enough", "decline", "refuse", "no idea"),
+    ),
 )
 # Polite openings that refuse only if the answer contains nothing else.
 SOFT_REFUSALS = re.compile(
@@ -217,7 +248,7 @@ SOFT_REFUSALS = re.compile(
 
 def is_refusal(plain: str) -> bool:
     """Whether normalised text refuses to answer or apologises."""
-    return any(pattern.search(plain) for pattern in (*REFUSALS, SOFT_REFUSALS))
+    return SOFT_REFUSALS.search(plain) is not None or any(any(refusal.finditer(plain)) for refusal in REFUSALS)
 
 
 _RAISED = str.maketrans(dict.fromkeys("\u00b2\u00b3\u00b9\u2070\u2074\u2075\u2076\u2077\u2078\u2079", " "))
@@ -239,20 +270,27 @@ def without_markup(text: str) -> str:
 # ---- Denials ----------------------------------------------------------------------------------------------------
 
 # CLAUSE_DENIAL applies up to the end of its clause, PHRASE_DENIAL only to the words that directly follow.
-CLAUSE_DENIAL = re.compile(
+CLAUSE_DENIAL = Phrase(
     r"\bleast (?:likely|fitting|probable|applicable|appropriate)\s*:|"
     r"\b(?:not|never|cannot|cant|dont|isnt|aint|doesnt|\w+n't|nobody|no one|none|nothing|nowhere|unlikely|"
     r"denies|deny|i doubt|by no means|in no way|(?:wrong|incorrect|misleading|a mistake) to|"
     r"(?:wrong|incorrect) (?:answer|choice|option|label)|"
-    r"least (?:likely|fitting|probable|applicable|appropriate))\b"
+    r"least (?:likely|fitting|probable|applicable|appropriate))\b",
+    *("not", "never", "cant", "dont", "isnt", "aint", "doesnt", "n't", "nobody", "no one", "none", "nowhere"),
+    *("unlikely", "denies", "deny", "i doubt", "no means", "no way", "wrong", "incorrect", "misleading", "mistake"),
+    "least",
 )
-PHRASE_DENIAL = re.compile(
+PHRASE_DENIAL = Phrase(
     r"\b(?:no|zero|without|sans|avoid(?:s|ed|ing)?|(?:fails?|failed|refuses|refused) to|too \w+ to|"
     r"lack(?:s|ing|ed)?|absence|devoid|free (?:of|from)|neither|nor|rather than|instead of|"
     r"as opposed to|than|less|except(?: for)?|excluding|excludes|excluded|rules? out|ruled out|unlike|opposite of|"
     r"anything but|far from|hardly|barely|scarcely|rarely|seldom|"
     r"used to (?:be|feel|look)|lost (?:all|any|his|her|their|its)|"
-    r"(?:mistaken|mistake it|confused|confuse it|misread) (?:for|with|as))\b(?!\s*[,.;:!?\n])"
+    r"(?:mistaken|mistake it|confused|confuse it|misread) (?:for|with|as))\b(?!\s*[,.;:!?\n])",
+    *("no", "zero", "without", "sans", "avoid", "fail", "refuse", "too ", "lack", "absence", "devoid", "free "),
+    *("neither", "than", "instead", "opposed", "less", "except", "exclud", "rule", "unlike", "opposite", "anything"),
+    *("far from", "hardly", "barely", "scarcely", "rarely", "seldom", "used to", "lost ", "mistake", "confuse"),
+    "misread",
 )
 SEE_THROUGH = frozenset(
     """a an the any all at of in to for as like be is are was being been it there this feel feels feeling feelings felt
@@ -287,9 +325,10 @@ TAKEN_BACK = re.compile(
     r"i think not|not really|not at all|hardly)\s*(?:[.,;!?\n]|$)"
 )
 # All that such a list contains is missing, also without an "or": "devoid of joy, hope".
-DENIED_LIST = re.compile(
+DENIED_LIST = Phrase(
     r"(?<!not )\b(?:devoid of|free (?:of|from)|absence of)\s+(?:any |all )?\w+(?:\s*,\s*(?:(?:and|or) )?\w+)+"
-    r"(?: (?:and|or) \w+)?(?=\s*(?:[.;!?\n]|$))"
+    r"(?: (?:and|or) \w+)?(?=\s*(?:[.;!?\n]|$))",
+    *("devoid", "free ", "absence"),
 )
 # Words that deny a label by themselves.
 ANTONYMS = {"discontent": "content", "discontented": "contented", "discontentment": "contentment"}

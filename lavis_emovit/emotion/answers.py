@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from lavis_emovit.emotion.answer_choices import ChoiceAnswer, options_named, read_choice
@@ -31,7 +31,7 @@ from lavis_emovit.emotion.label_set import LabelSet, folded, spelling
 from lavis_emovit.emotion.questions import CATEGORICAL_ANSWER_PREFIX
 from lavis_emovit.outside import without_thoughts
 
-__all__ = ["AnswerStatus", "ChoiceAnswer", "EmotionAnswer", "labels_named", "read_choice", "read_emotion"]
+__all__ = ["AnswerStatus", "ChoiceAnswer", "EmotionAnswer", "labels_named", "may_claim", "read_choice", "read_emotion"]
 
 _MAX_LABEL = 120  # characters; longer answers are more than a label
 _STAND_IN = "\ua66e"  # a letter that no answer contains
@@ -68,6 +68,12 @@ def labels_named(text: str, label_set: LabelSet) -> set[str]:
     forms = _forms(label_set)
     found = Text(plain_text(_with_stand_ins(folded(text), forms)), Words()).find(forms.words)
     return {mention.label for mention in found if not mention.denies}
+
+
+def may_claim(text: str, labels: Collection[str], label_set: LabelSet) -> bool:
+    """Whether the letters of one of some labels occur in a text; if not, `read_emotion` finds none of these labels."""
+    plain, words = text_and_words(text, label_set)
+    return any(form[0] in plain for form, label in words.items() if label in labels)
 
 
 def text_and_words(text: str, label_set: LabelSet) -> tuple[str, Words]:

@@ -54,6 +54,11 @@ class LabelSet:
         labels = ", ".join(self.labels)
         raise DataError(f"unknown emotion '{text}' for label set '{self.name}' ({hint}its labels: {labels})")
 
+    def opposites(self, label: str) -> frozenset[str]:
+        """The positive labels for a negative one and the reverse; none for a neutral one."""
+        mine = self.polarity.get(self.canonical(label), NEUTRAL)
+        return frozenset(one for one, other in self.polarity.items() if NEUTRAL not in (mine, other) and mine != other)
+
 
 _STRAIGHT = str.maketrans("\u2018\u2019\u02bc\u201c\u201d\u2014\u2212", "'''\"\";-")
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from lavis_emovit.chat.scratch import Scratch
-from lavis_emovit.emotion.answers import labels_named, read_emotion
-from lavis_emovit.emotion.labels import NEUTRAL, LabelSet
+from lavis_emovit.emotion.answers import labels_named, may_claim, read_emotion
+from lavis_emovit.emotion.labels import LabelSet
 from lavis_emovit.generation.kinds import Kind
 from lavis_emovit.generation.reading import Pair
 
@@ -114,12 +114,9 @@ def contradicts_label(answer: str, label: str, label_set: LabelSet) -> bool:
     Claims are read as in evaluation (`emotion/answers.py`). Another label of the same polarity is no contradiction:
     people in an image may feel something else than the viewer.
     """
-    read = read_emotion(_PLACE_NAMES.sub("place", answer), label_set)
-    expected = label_set.canonical(label)
-    if read.label is None or read.label == expected:
-        return False
-    polarities = {label_set.polarity.get(read.label, NEUTRAL), label_set.polarity.get(expected, NEUTRAL)}
-    return len(polarities) == 2 and NEUTRAL not in polarities
+    claims = _PLACE_NAMES.sub("place", answer)
+    opposite = label_set.opposites(label)
+    return may_claim(claims, opposite, label_set) and read_emotion(claims, label_set).label in opposite
 
 
 def is_english(text: str) -> bool:

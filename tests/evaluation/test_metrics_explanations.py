@@ -18,7 +18,14 @@ from lavis_emovit.chat.request import ChatImage
 from lavis_emovit.emotion.labels import get_label_set
 from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.evaluation.judging import JudgeSettings, judge_metrics, judge_request, read_judgement
-from lavis_emovit.evaluation.metrics.explanations import explanation_metrics, grounding, reason_of, repetition, stem
+from lavis_emovit.evaluation.metrics.explanations import (
+    explanation_metrics,
+    grounding,
+    reason_of,
+    repetition,
+    stem,
+    words_of,
+)
 from lavis_emovit.evaluation.predictions import PredictionRow
 
 MIKELS = get_label_set("mikels8")
@@ -51,7 +58,7 @@ def test_inflections_are_equal_and_other_words_are_not(words, meet):
     ],
 )
 def test_grounding(text, facts, share):
-    assert grounding(text, {f"attributes.{name}": value for name, value in facts.items()}) == share
+    assert grounding(words_of(text), {f"attributes.{name}": value for name, value in facts.items()}) == share
 
 
 def _row(number, label, prediction, answer, **slices):
@@ -83,7 +90,7 @@ def test_metrics_counted_by_hand():
     assert found.num_words == pytest.approx((14 + 12 + 8 + 3) / 4)
     assert found.num_sentences == pytest.approx((3 + 2 + 1 + 1) / 4)
     # "the sea the sea ...": of six three-word sequences two are new.
-    assert repetition(rows[2].answer) == pytest.approx(4 / 6) and found.repetition == pytest.approx(4 / 24)
+    assert repetition(words_of(rows[2].answer)) == pytest.approx(4 / 6) and found.repetition == pytest.approx(4 / 24)
     assert found.finished == 0.75 and found.english == 1.0
     with pytest.raises(DataError, match="are errors"):
         explanation_metrics([error], MIKELS)

@@ -73,13 +73,19 @@ def explanation_metrics(
     texts = [row.answer or "" for row in answered]
     reasons = [reason_of(text) for text in texts]
     right_N = np.array([row.prediction is not None and row.prediction == row.label for row in answered], dtype=float)
-    has_reason = [len(_WORD.findall(reason)) >= MIN_REASON_WORDS for reason in reasons]
+    has_reason = [len(words_of(reason)) >= MIN_REASON_WORDS for reason in reasons]
     claims = [
         contradicts_label(reason, row.prediction, label_set)
         for row, reason, is_one in zip(answered, reasons, has_reason)
         if is_one and row.prediction is not None
     ]
-    shares = [grounding(text, row.slices or {}) for row, text in zip(answered, texts)]
+    # Row by row: the words of all texts together need much memory.
+    shares, num_words, repeated = zip(
+        *(
+            (grounding(words, row.slices or {}), len(words), repetition(words))
+            for row, words in zip(answered, map(words_of, texts))
+        )
+    )
     grounded = [row for row, share in zip(answered, shares) if share is not None]
     shares_M = np.array([share for share in shares if share is not None])
     return ExplanationMetrics(
@@ -92,9 +98,9 @@ def explanation_metrics(
         grounding=float(shares_M.mean()) if grounded else None,
         grounding_interval=resamples_of(grounded, group_by).mean_interval(shares_M) if grounded else None,
         num_with_facts=len(grounded),
-        num_words=float(np.mean([len(_WORD.findall(text)) for text in texts])),
+        num_words=float(np.mean(num_words)),
         num_sentences=float(np.mean([len(_SENTENCE.findall(text)) for text in texts])),
-        repetition=float(np.mean([repetition(text) for text in texts])),
+        repetition=float(np.mean(repeated)),
         english=float(np.mean([is_english(text) for text in texts])),
         finished=float(np.mean([text.rstrip("\"')\u201d ").endswith((".", "!", "?")) for text in texts])),
     )
@@ -107,8 +113,13 @@ def reason_of(text: str) -> str:
     return " ".join(part.strip() for part in _SENTENCE.findall(text)[1:])
 
 
-def grounding(text: str, slices: Mapping[str, str]) -> float | None:
-    """The share of a record's facts that a text mentions, or None if the record has no facts.
+def words_of(text: str) -> list[str]:
+    """The words of a text; numbers and signs are none."""
+    return _WORD.findall(text)
+
+
+def grounding(words: Sequence[str], slices: Mapping[str, str]) -> float | None:
+    """The share of a record's facts that a text with these words mentions, or None if the record has no facts.
 
     A text mentions a fact if it contains all of its words, in any order and with any regular ending ("riding a horse"
     in "she rides her horses"). One of several alternatives ("beach/coast") is enough. Each object is a fact.
@@ -116,8 +127,8 @@ def grounding(text: str, slices: Mapping[str, str]) -> float | None:
     facts = facts_of(slices)
     if not facts:
         return None
-    words = {stem(word) for word in _WORD.findall(text)}
-    return sum(any(map(words.issuperset, _needed(fact))) for fact in facts) / len(facts)
+    stems = set(map(stem, words))
+    return sum(any(map(stems.issuperset, _needed(fact))) for fact in facts) / len(facts)
 
 
 def facts_of(slices: Mapping[str, str]) -> list[str]:
@@ -154,10 +165,10 @@ def stem(word: str) -> str:
     return word[:-1] + "i" if len(word) > 3 and word.endswith("y") else word
 
 
-def repetition(text: str) -> float:
-    """The share of three-word sequences that occurred earlier in the text; 0 for texts of fewer words."""
-    words = [word.casefold() for word in _WORD.findall(text)]
-    sequences = list(zip(words, words[1:], words[2:]))
+def repetition(words: Sequence[str]) -> float:
+    """The share of three-word sequences that occurred earlier in a text; 0 for fewer words."""
+    folded = [word.casefold() for word in words]
+    sequences = list(zip(folded, folded[1:], folded[2:]))
     return 1.0 - len(set(sequences)) / len(sequences) if sequences else 0.0
 
 

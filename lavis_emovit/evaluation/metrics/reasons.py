@@ -14,7 +14,7 @@ import numpy as np
 
 from lavis_emovit.emotion.answer_reasons import emotion_of_reason, has_words_for
 from lavis_emovit.emotion.labels import LabelSet
-from lavis_emovit.evaluation.metrics.explanations import facts_of, grounding, reason_of
+from lavis_emovit.evaluation.metrics.explanations import facts_of, grounding, reason_of, words_of
 from lavis_emovit.evaluation.metrics.instruction_answers import rouge_l
 from lavis_emovit.evaluation.metrics.registry import MeasuredRows, Metric, register_metric
 from lavis_emovit.evaluation.metrics.results import Interval, Result
@@ -173,7 +173,7 @@ def steps_by_words(row: PredictionRow, label_set: LabelSet) -> list[bool] | None
     if row.label is None or not facts_of(slices):
         return None
     return [
-        bool(grounding(step, slices)) and not contradicts_label(step, row.label, label_set)
+        bool(grounding(words_of(step), slices)) and not contradicts_label(step, row.label, label_set)
         for step in steps_of(row.answer or "")
     ]
 

@@ -17,8 +17,9 @@ NEUTRAL = "neutral"
 @dataclass(frozen=True)
 class LabelSet:
     name: str
-    # Canonical names in alphabetical order; the order of every confusion matrix and option list.
-    labels: tuple[str, ...]
+    # Canonical names in alphabetical order; the order of every confusion matrix and option list. Sets are keys of
+    # caches, and the hash of a tuple is computed each time.
+    labels: tuple[str, ...] = field(hash=False)
     # Alternative spelling in lower case -> canonical name.
     aliases: Mapping[str, str] = field(default_factory=dict, hash=False)
     # Canonical name -> `positive`, `negative` or `neutral`.

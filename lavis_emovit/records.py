@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from lavis_emovit.clips.clip import Clip, RelativePath
+from lavis_emovit.clips.trace import Trace
 from lavis_emovit.errors import DataError, bullet_list
 from lavis_emovit.files import atomic_writer, is_plain_name, load_json, parse_json, read_file, write_json
 from lavis_emovit.settings import FrozenModel, Number, Text, nearest_name
@@ -322,7 +323,7 @@ def _num_keys(record: EmotionRecord) -> int:
     for utterance in record.utterances:
         count += len(utterance.model_fields_set)
     if record.clip is not None:
-        count += len(record.clip.model_fields_set)
+        count += record.clip.num_keys
     asked: tuple[AnsweredQuestion | Statement, ...] = (*record.questions, *record.statements)
     for one in asked:
         count += len(one.model_fields_set) + len(one.categories or ())
@@ -538,6 +539,7 @@ def _describe(item: Any) -> str:
             "clip": Clip,
         }
         owner: type[FrozenModel] = parts.get(location[0], EmotionRecord) if len(location) > 1 else EmotionRecord
+        owner = Trace if location[:-1] == ["clip", "trace"] else owner
         return f"unknown key '{'.'.join(location)}'{nearest_name(location[-1], list(owner.model_fields))}"
     if item["type"] == "string_pattern_mismatch":
         return f"key '{'.'.join(location)}' is blank"

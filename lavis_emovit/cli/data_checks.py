@@ -245,6 +245,7 @@ def describe_counts(path: Path, counted: RecordStatistics) -> list[str]:
         (counted.num_statements, "statements"),
         (counted.num_boxes, "records with a box"),
         (counted.num_clips, "clips"),
+        (counted.num_traces, "clips with values over time"),
         *((count, f"{kind} instructions") for kind, count in sorted(counted.instructions.items())),
     )
     return lines + [f"  {count} {what}" for count, what in others if count]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from lavis_emovit.clips.trace import Trace
 from lavis_emovit.files import below_root
 from lavis_emovit.settings import FrozenModel, Settings
 
@@ -24,6 +25,7 @@ class Clip(FrozenModel):
         rate_fps: frames per second of `frames`.
         times_s: the time of each of `frames`, where some are missing or their rate varies.
         key_s: when the frame is shown that the annotation is about, such as the apex of an expression.
+        trace: values over time; null: the annotation is about the clip as a whole.
     """
 
     start_s: float | None = Field(default=None, ge=0.0)
@@ -32,6 +34,7 @@ class Clip(FrozenModel):
     rate_fps: float | None = Field(default=None, gt=0.0)
     times_s: tuple[float, ...] | None = None
     key_s: float | None = Field(default=None, ge=0.0)
+    trace: Trace | None = None
 
     @model_validator(mode="after")
     def _times_fit(self) -> Clip:
@@ -51,6 +54,37 @@ class Clip(FrozenModel):
         if times_s[0] < 0 or any(one >= other for one, other in pairwise(times_s)):
             raise ValueError("times_s must increase from 0 or later")
         return self
+
+    @model_validator(mode="after")
+    def _trace_is_of_the_clip(self) -> Clip:
+        if self.trace is not None:
+            first_s, last_s = self.trace.times_s[0], self.trace.times_s[-1]
+            end_s = self.frame_times_s[-1] if self.frames is not None else self.end_s
+            if first_s < self.begin_s - TOLERANCE_S or (end_s is not None and last_s > end_s + TOLERANCE_S):
+                end = f" to {end_s:g}" if end_s is not None else " on"
+                raise ValueError(
+                    f"trace is from {first_s:g} to {last_s:g} s, but the clip from {self.begin_s:g}{end} s; its times "
+                    "are those in the video, or those of the frames"
+                )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_new_keys(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Fingerprints of earlier versions, which had no traces, stay valid."""
+        return {key: value for key, value in dump(self).items() if key != "trace" or value is not None}
+
+    @property
+    def begin_s(self) -> float:
+        """When the clip begins, in its own time."""
+        return self.frame_times_s[0] if self.frames is not None else self.start_s or 0.0
+
+    @property
+    def num_keys(self) -> int:
+        """Different keys in its JSON, with those of the objects in it."""
+        count = len(self.model_fields_set)
+        if self.trace is not None:
+            count += len(self.trace.model_fields_set) + len(self.trace.action_units or ())
+        return count
 
     def outside(self, end_s: float) -> str | None:
         """Why the clip is no part of a video that ends at a time; None if it is one."""

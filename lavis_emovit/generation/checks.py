@@ -42,7 +42,7 @@ _WORD = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)*")
 _SOURCE = re.compile(
     r"\bcaption(?:s|ed)?\b|\battributes?\b|\bannotat(?:ed|ion|ions)\b|\bmetadata\b|\bdataset\b|"
     r"\b(?:brightness|colou?rfulness)\b[^.?!]{0,30}\b(?:score|value|level|rating|is|of)\b[^.?!]{0,12}\d|"
-    r"\b(?:score|value|rating|level) of \d?\.?\d|\b[01]\.\d\b|"
+    r"\b(?:score|value|rating|level) of \d?\.?\d|\b[01]\.\d\b(?! s\b| seconds?\b)|"
     r"\b(?:according to|based on|as stated in|as given in|from) the (?:given |provided )?"
     r"(?:text|notes?|description|information|data|labels?|tags?)\b|"
     r"\b(?:given|provided|known|labell?ed|stated|intended|target) (?:emotion|label|information|description)\b|"

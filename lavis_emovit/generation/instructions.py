@@ -137,8 +137,9 @@ class _Step:
         if num_bare:
             self.result.notes["stock sentences only"] = num_bare
             logger.warning(
-                "%s: %d of %d records have no caption and no attributes, so the offline writer writes only stock "
-                "sentences about their label. Run the steps captions and attributes first, or add --model.",
+                "%s: %d of %d records have no caption, no attributes and no values over time, so the offline writer "
+                "writes only stock sentences about their label. Run the steps captions and attributes first, or add "
+                "--model.",
                 self.kind.name, num_bare, len(self.records),
             )  # fmt: skip
         for sample in range(1 + settings.regenerate):

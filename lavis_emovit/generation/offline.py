@@ -10,6 +10,7 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
+from lavis_emovit.generation.change_texts import change_topics, changes_seen
 from lavis_emovit.generation.facts import plain, subject
 from lavis_emovit.records import EmotionRecord
 
@@ -87,7 +88,7 @@ def caption(record: EmotionRecord) -> str | None:
 
 def conversation(record: EmotionRecord, choose: random.Random) -> dict[str, Any]:
     """Up to two simple pairs and a complex one."""
-    topics = _topics(record)
+    topics = [*_topics(record), *change_topics(record, choose)]
     simple = choose.sample(topics, min(2, len(topics)))
     reply: dict[str, Any] = {
         f"simple_{number}": {"question": choose.choice(questions), "answer": answer}
@@ -171,7 +172,7 @@ def _seen(record: EmotionRecord, choose: random.Random) -> list[str]:
         sentences.append(
             f"The light is {_step(_LIGHT, known.brightness)}, and the colours are {_step(_COLOUR, known.colorfulness)}."
         )
-    return sentences
+    return sentences + changes_seen(record, choose)
 
 
 def _conclusion(record: EmotionRecord) -> str:

@@ -38,13 +38,15 @@ class RecordStatistics:
     groups: dict[str, set[str]] = field(default_factory=dict)  # split -> groups
     instructions: Counter[str] = field(default_factory=Counter)  # kind -> questions
     label_sets: Counter[str] = field(default_factory=Counter)  # label set -> records
-    # num_votes, num_boxes, num_clips: records with shares of votes, a box, a clip; the others count entries.
+    # num_votes, num_boxes, num_clips, num_traces: records with shares of votes, a box, a clip, values over time; the
+    # others count entries.
     num_votes: int = 0
     num_utterances: int = 0
     num_questions: int = 0
     num_statements: int = 0
     num_boxes: int = 0
     num_clips: int = 0
+    num_traces: int = 0
 
     def totals(self) -> Counter[str]:
         """Label -> records in all splits."""
@@ -90,6 +92,7 @@ class RecordStatistics:
             "num_statements": self.num_statements,
             "num_boxes": self.num_boxes,
             "num_clips": self.num_clips,
+            "num_traces": self.num_traces,
         }
 
 
@@ -123,12 +126,18 @@ def count_records(records: Iterable[EmotionRecord]) -> RecordStatistics:
         found.num_statements += len(record.statements)
         found.num_boxes += record.box is not None
         found.num_clips += record.clip is not None
+        found.num_traces += record.clip is not None and record.clip.trace is not None
     return found
 
 
 def labels_of(record: EmotionRecord) -> list[str]:
     """The labels of a record: its emotion, or all that apply; empty if it has none."""
     return [record.emotion] if record.emotion is not None else list(record.labels or ())
+
+
+def _labels_over_time(record: EmotionRecord) -> set[str]:
+    trace = record.clip.trace if record.clip is not None else None
+    return {label for label in (trace.emotion if trace is not None else None) or () if label is not None}
 
 
 def labels_outside(records: Iterable[EmotionRecord]) -> list[str]:
@@ -138,7 +147,7 @@ def labels_outside(records: Iterable[EmotionRecord]) -> list[str]:
     """
     uses: dict[tuple[str, str], list[Any]] = {}  # label set and label -> number of records, the first id
     for record in records:
-        labels = {*([record.emotion] if record.emotion is not None else ()), *(record.labels or ())}
+        labels = {*labels_of(record), *(record.labels or ()), *_labels_over_time(record)}
         for label in labels if record.label_set is not None else ():
             uses.setdefault((str(record.label_set), label), [0, record.id])[0] += 1
     lines = []

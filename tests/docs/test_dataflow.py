@@ -209,6 +209,7 @@ REAL_KEYS: dict[str, Callable[[Path, Callable], Any]] = {
     "record": model_keys("lavis_emovit.records", "EmotionRecord"),
     "attributes": model_keys("lavis_emovit.records", "Attributes"),
     "clip": model_keys("lavis_emovit.clips.clip", "Clip"),
+    "trace": model_keys("lavis_emovit.clips.trace", "Trace"),
     "instruction": model_keys("lavis_emovit.records", "Instruction"),
     "conversation": conversation_keys,
     "storage-files": storage_files,

@@ -11,7 +11,8 @@ Properties:
 - several labels of a row may be one compound class, whatever their order;
 - settings that a dataset does not use change nothing that its shards are compared by;
 - split lists name the folders of frames;
-- an annotated frame of Aff-Wild2 may be a clip with its neighbours, whose key frame it is.
+- an annotated frame of Aff-Wild2 may be a clip with its neighbours, whose key frame it is;
+- a part of a video of Aff-Wild2 has the values of its frames over time, and every frame is accounted for.
 """
 
 from __future__ import annotations
@@ -195,3 +196,31 @@ def test_an_annotated_frame_with_its_neighbours(tmp_path):
     assert [name[-5:] for name in second.clip.frames] == ["4.jpg", "5.jpg", "6.jpg", "7.jpg"]
     assert (second.clip.rate_fps, second.clip.key_s, second.valence) == (10, pytest.approx(0.1), 0.5)
     assert second.image == second.clip.frames[1] and second.extra["frame"] == 5
+
+
+def test_parts_of_videos_with_values_over_time(tmp_path):
+    tasks = {
+        "VA/Train_Set": "valence,arousal\n" + "0.5,-0.25\n" * 6 + "-5,-5\n" * 2 + "1,0\n" * 3,
+        "EXPR/Train_Set": "Neutral,Anger,Disgust,Fear,Happiness,Sadness,Surprise,Other\n" + "0\n" * 4 + "4\n" * 7,
+        "AU/Train_Set": "AU12,AU4\n" + "1,-1\n" * 4 + "-1,-1\n" * 7,
+    }
+    for folder, text in tasks.items():
+        _file(tmp_path / "annotations" / folder / "7.txt", text)
+    for number in (1, 2, 3, 5, 6, 7, 8, 9, 11):
+        _file(tmp_path / "cropped_aligned" / "7" / f"{number:05d}.jpg")
+    records, notes = _read(tmp_path, "aff_wild2", part={"length_s": 0.5, "rate_fps": 10})
+    first, second = records
+    trace = first.clip.trace
+    assert (first.id, first.group, first.emotion, first.label_set) == ("mine/7/00001", "7", None, "aff_wild8")
+    assert [name[-5:] for name in first.clip.frames] == ["1.jpg", "2.jpg", "3.jpg", "5.jpg"]
+    assert trace.times_s == first.clip.times_s == pytest.approx((0, 0.1, 0.2, 0.4))
+    assert trace.emotion == ("neutral", "neutral", "neutral", "happiness") and trace.valence == (0.5,) * 4
+    assert trace.action_units == {12: (1, 1, 1, None)} and first.extra == {"occurrence_only": "12"}
+    assert (second.emotion, second.clip.trace.arousal) == ("happiness", (-0.25, None, None, 0.0))
+    assert second.clip.trace.times_s == pytest.approx((0, 0.1, 0.2, 0.3)) and second.clip.trace.action_units is None
+    # Frame 11 is alone in its part; frames 4 and 10 show no face.
+    assert notes.account(2) == "11 rows: 2 records, 3 skipped, 6 joined to the record of another row"
+    assert notes.serious() == []
+    both = _problems("aff_wild2", part={"length_s": 1}, clip={"neighbours": 1})
+    assert "`clip` makes a clip around each frame, `part` one of many frames" in both
+    assert "part" not in AffWild2Settings().model_dump()

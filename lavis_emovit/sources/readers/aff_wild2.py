@@ -11,12 +11,13 @@ followed by a class number per line; `AU1,AU2,...`. The n-th line after it belon
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from lavis_emovit.emotion.labels import get_label_set
 from lavis_emovit.errors import DataError
@@ -35,6 +36,13 @@ class NeighbourSettings(Settings):
     rate_fps: float = Field(default=30.0, gt=0.0)
 
 
+class PartSettings(Settings):
+    """Parts of a video of this length, in seconds; `rate_fps` of the videos."""
+
+    length_s: float = Field(gt=0.0, le=3600.0)
+    rate_fps: float = Field(default=30.0, gt=0.0)
+
+
 class AffWild2Settings(Settings):
     """Folders of Aff-Wild2 below the root."""
 
@@ -43,10 +51,25 @@ class AffWild2Settings(Settings):
     # Use only every n-th annotated frame; neighbouring frames are nearly the same image.
     every: int = Field(default=1, ge=1)
     clip: NeighbourSettings | None = None  # a record is a clip around its frame; null: an image
+    # A record is a part of a video, with the values of its annotated frames over time; null: one frame.
+    part: PartSettings | None = None
+
+    @model_validator(mode="after")
+    def _one_kind_of_clip(self) -> AffWild2Settings:
+        if self.clip is not None and self.part is not None:
+            raise ValueError("`clip` makes a clip around each frame, `part` one of many frames; set only one of them")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_new_keys(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Shards of earlier versions, which had no parts, stay valid."""
+        return {key: value for key, value in dump(self).items() if key != "part" or value is not None}
 
 
 class AffWild2Reader(Reader, layout="aff_wild2"):
     """One record per frame with a face and at least one annotation, as an image or a clip; the video is the group.
+
+    With `part`, one record per part of a video that has several such frames.
 
     A video that is in the training set of one task and in the validation set of another counts as validation, so that
     no video is in two splits.
@@ -109,21 +132,45 @@ class AffWild2Reader(Reader, layout="aff_wild2"):
             images = frames_in(self.root / self.settings.frames / video)
             if 0 in images:
                 raise DataError(f"{images[0]}: Aff-Wild2 counts frames from 1; rename the images of {video}")
-            for frame in self.chosen_frames(annotated, self.settings.every):
-                if frame not in images:
-                    self.notes.skip("annotated frames without an image of the face", expected=True)
-                    continue
-                units = annotated[frame].get("action_units")
+            chosen = self.chosen_frames(annotated, self.settings.every)
+            with_face = {frame: annotated[frame] for frame in chosen if frame in images}
+            if len(with_face) < len(chosen):
+                count = len(chosen) - len(with_face)
+                self.notes.skip("annotated frames without an image of the face", expected=True, count=count)
+            made = self._frames if self.settings.part is None else self._parts
+            for frame, values in made(images, with_face):
                 with self.collect_faults():
                     yield self.record(
-                        f"{video}, frame {frame}",
-                        id=f"{video}/{frame:05d}",
-                        **self._image_or_clip(images, frame),
-                        split=split,
-                        group=group,
-                        extra={"frame": frame, **({"occurrence_only": ",".join(map(str, units))} if units else {})},
-                        **annotated[frame],
+                        f"{video}, frame {frame}", id=f"{video}/{frame:05d}", split=split, group=group, **values
                     )
+
+    def _frames(
+        self, images: dict[int, Path], annotated: dict[int, dict[str, Any]]
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Number and fields of a record for each annotated frame."""
+        for frame, values in annotated.items():
+            units = values.get("action_units")
+            extra = {"frame": frame, **({"occurrence_only": ",".join(map(str, units))} if units else {})}
+            yield frame, {**self._image_or_clip(images, frame), "extra": extra, **values}
+
+    def _parts(
+        self, images: dict[int, Path], annotated: dict[int, dict[str, Any]]
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Number of the first frame and fields of a record for each part of a video with two annotated frames."""
+        part = self.settings.part
+        assert part is not None
+        size = max(1, round(part.length_s * part.rate_fps))
+        for place, group in groupby(sorted(annotated), key=lambda frame: (frame - 1) // size):
+            points = list(group)
+            if len(points) < 2:
+                self.notes.skip("annotated frames that are alone in their part of the video", expected=True)
+                continue
+            self.notes.num_joined += len(points) - 1
+            numbers = [number for number in range(place * size + 1, (place + 1) * size + 1) if number in images]
+            found = frame_fields([(number, self.relative(images[number])) for number in numbers], part.rate_fps)
+            times_s = [(point - numbers[0]) / part.rate_fps for point in points]
+            found["clip"]["trace"] = {"times_s": times_s, **_columns([annotated[point] for point in points])}
+            yield numbers[0], {**found, **_shared([annotated[one] for one in points])}
 
     def _image_or_clip(self, images: dict[int, Path], frame: int) -> dict[str, Any]:
         clip = self.settings.clip
@@ -132,6 +179,27 @@ class AffWild2Reader(Reader, layout="aff_wild2"):
         window = range(frame - clip.neighbours, frame + clip.neighbours + 1)
         frames = [(number, self.relative(images[number])) for number in window if number in images]
         return frame_fields(frames, clip.rate_fps, frame)
+
+
+def _columns(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The values of frames as the columns of a trace."""
+    names = [name for name in ("emotion", "valence", "arousal") if any(name in point for point in points)]
+    columns: dict[str, Any] = {name: [point.get(name) for point in points] for name in names}
+    coded = [point.get("action_units", {}) for point in points]
+    units = sorted({unit for values in coded for unit in values})
+    return columns | ({"action_units": {unit: [one.get(unit) for one in coded] for unit in units}} if units else {})
+
+
+def _shared(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the record of several frames has besides their values: the emotion only if all of them have the same one."""
+    found: dict[str, Any] = {}
+    labels = {point.get("emotion") for point in points}
+    if labels != {None}:
+        found["label_set"] = next(point["label_set"] for point in points if "label_set" in point)
+    if len(labels) == 1:
+        found["emotion"] = labels.pop()
+    units = sorted({unit for point in points for unit in point.get("action_units", ())})
+    return {**found, "extra": {"occurrence_only": ",".join(map(str, units))} if units else {}}
 
 
 def _split_of(path: Path) -> str | None:

@@ -32,11 +32,10 @@ def recipe_needs(cfg: Config, num_trained: int) -> list[Finding]:
 
 def images_of_epoch(cfg: Config) -> int | None:
     """Training images of an epoch by the recipe's datasets; None if one is not prepared and has no published number."""
-    ratios = cfg.run.train_dataset_ratios or dict.fromkeys(cfg.datasets, 1.0)
     counts = [
         dataset_need(name, cast(DatasetSettings, settings)).num_images
         for name, settings in cfg.datasets.items()
-        if ratios.get(name)
+        if cfg.run.trains_on(name)
     ]
     return None if None in counts else sum(filter(None, counts))
 

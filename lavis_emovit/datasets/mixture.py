@@ -1,10 +1,11 @@
-"""Several datasets trained on together, in exact ratios."""
+"""Several datasets trained on together, in ratios that may change from epoch to epoch."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 from lavis_emovit.datasets.base import OrderedDataset
 from lavis_emovit.datasets.shard_dataset import EmotionShardDataset
 from lavis_emovit.errors import DataError
+from lavis_emovit.shards.curriculum import Curriculum, MixtureStage
 from lavis_emovit.shards.mixture import MixtureOrder
 from lavis_emovit.shards.token_lengths import TokenLengths
 
@@ -24,9 +26,8 @@ class EmotionMixtureDataset(OrderedDataset):
 
     Args:
         datasets: all with the same length buckets and image processors that stack alike.
-        ratios: share of each in any unit; None: every sample of all of them once per epoch.
-        epoch_size: samples of an epoch with ratios, rounded up to a whole number of patterns; None: as many as there
-            are samples.
+        ratios: share of each in any unit, or stages of shares; None: every sample of all of them once per epoch.
+        epoch_size: samples of an epoch with ratios; None: as many as there are samples.
         names: names of the datasets for messages; None: the folders of their shards.
 
     Raises:
@@ -36,7 +37,7 @@ class EmotionMixtureDataset(OrderedDataset):
     def __init__(
         self,
         datasets: Sequence[EmotionShardDataset],
-        ratios: Sequence[float] | None = None,
+        ratios: Sequence[float] | Curriculum | None = None,
         epoch_size: int | None = None,
         names: Sequence[str] | None = None,
     ):
@@ -50,7 +51,11 @@ class EmotionMixtureDataset(OrderedDataset):
             if other := seen.get(dataset.order_hash):
                 raise DataError(f"'{other}' and '{name}' are the same shards; remove one, or change its ratio")
             seen[dataset.order_hash] = name
-        self.ratios, self.epoch_size = list(ratios) if ratios is not None else None, epoch_size
+        if ratios is not None and not isinstance(ratios, Curriculum):
+            ratios = Curriculum([MixtureStage(1, tuple(ratios))])
+        if ratios is not None:
+            ratios.check(len(self.datasets))
+        self.curriculum = ratios
         self.offsets = np.cumsum([0, *(len(dataset) for dataset in datasets)])
         self.image_processor = datasets[0].image_processor
         self.length_buckets = datasets[0].length_buckets
@@ -59,12 +64,17 @@ class EmotionMixtureDataset(OrderedDataset):
         lengths = [dataset.token_lengths for dataset in datasets if dataset.token_lengths is not None]
         self.token_lengths = TokenLengths.joined(lengths) if lengths else None
         self.fault_log = _FaultLogs(self.datasets)
-        self._length = len(self._mixed_order(0, 0))
+        self._length = epoch_size if ratios is not None and epoch_size is not None else self.num_samples
+        if ratios is not None:
+            used = ratios.starts(sum(stage.epochs for stage in ratios.stages), len(self))
+            if unused := [name for name, count in zip(self.names, used) if not count]:
+                raise DataError(f"{', '.join(unused)}: no image in any epoch; raise the ratio or `epoch_size`")
 
     @property
     def index_hash(self) -> str:
         """Identifies the shards of all datasets and their shares."""
-        parts = [[dataset.order_hash for dataset in self.datasets], self.ratios, self.epoch_size]
+        stages = [astuple(stage) for stage in self.curriculum.stages] if self.curriculum is not None else None
+        parts = [[dataset.order_hash for dataset in self.datasets], stages, len(self)]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def __len__(self) -> int:
@@ -94,14 +104,20 @@ class EmotionMixtureDataset(OrderedDataset):
         dataset = int(np.searchsorted(self.offsets, number, side="right")) - 1
         return dataset, number - int(self.offsets[dataset])
 
+    def counts(self, epoch: int) -> dict[str, int]:
+        """Samples of each dataset in an epoch, by name."""
+        assert self.curriculum is not None, "a mixture without ratios has all samples in every epoch"
+        return dict(zip(self.names, self.curriculum.counts(epoch, len(self))))
+
     def _mixed_order(self, seed: int, epoch: int) -> MixtureOrder:
+        curriculum = self.curriculum
         return MixtureOrder(
             [dataset.order_hash for dataset in self.datasets],
             seed,
             epoch,
             [dataset.block_sizes for dataset in self.datasets],
-            ratios=self.ratios,
-            epoch_size=self.epoch_size,
+            counts=curriculum.counts(epoch, len(self)) if curriculum is not None else None,
+            starts=curriculum.starts(epoch, len(self)) if curriculum is not None else (),
             window_blocks=min(dataset.window_shards for dataset in self.datasets),
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
@@ -94,11 +95,27 @@ class EmotionShardDataset(OrderedDataset):
         self.window_shards, self.length_buckets = window_shards, length_buckets
         self.replace_faulty = faults is not None and faults.replace
         self.fault_log = FaultLog(self.index, faults or FaultSettings(), len(self.samples))
-        self.token_lengths: TokenLengths | None = None
-        if length_buckets is not None:
-            self.token_lengths = TokenLengths.from_index(
-                self.index, self.samples, length_buckets, kinds=self.kinds, max_pairs=max_pairs
-            )
+        self.token_lengths = self._count_tokens()
+
+    def of_kind(self, kind: str) -> EmotionShardDataset:
+        """The samples that have instructions of a kind, with these alone; DataError if there are none.
+
+        It shares shards, reader and log of faults with this dataset.
+        """
+        part = copy.copy(self)
+        part.kinds = (kind,)
+        part.samples = np.intersect1d(self.samples, self.index.samples_with(kinds=part.kinds))
+        if not len(part.samples):
+            raise DataError(f"{self.index.folder}: none of its samples has {part._needed()}")
+        part.token_lengths = part._count_tokens()
+        return part
+
+    def _count_tokens(self) -> TokenLengths | None:
+        if self.length_buckets is None:
+            return None
+        return TokenLengths.from_index(
+            self.index, self.samples, self.length_buckets, kinds=self.kinds, max_pairs=self.max_pairs
+        )
 
     def _choose_samples(self) -> Any:
         return self.index.samples_with(kinds=self.kinds)

@@ -88,8 +88,9 @@ class Plan:
         if self.total_steps <= self._last_stage_start:
             raise ConfigError(
                 [
-                    f"run.max_steps: {self.run.max_steps} steps end before the last stage of run.stages begins, after "
-                    f"step {self._last_stage_start} ({self.steps_per_epoch} steps are an epoch); raise it"
+                    f"run.max_steps: {self.run.max_steps} steps end before the last stage of "
+                    f"run.{'stages' if self.run.stages else 'curriculum'} begins, after step {self._last_stage_start} "
+                    f"({self.steps_per_epoch} steps are an epoch); raise it"
                 ]
             )
 
@@ -104,7 +105,8 @@ class Plan:
 
     @property
     def _last_stage_start(self) -> int:
-        return self._stages()[-1][0] if self.run.stages else 0
+        earlier = [sum(stage.epochs for stage in stages[:-1]) for stages in (self.run.stages, self.run.curriculum)]
+        return max(earlier) * self.steps_per_epoch
 
 
 def learning_rate(

@@ -168,6 +168,8 @@ class RunnerEmoVIT:
         """The rest of the current epoch, with its validations and saves."""
         run, plan = self.settings, self._plan
         self.model.train()
+        if run.curriculum and not position.step_in_epoch:
+            self._log_ratios(position, log)
         steps = train_steps(
             self._train_dataset,
             run,
@@ -212,6 +214,14 @@ class RunnerEmoVIT:
                     break
                 started = time.perf_counter()
         return position
+
+    def _log_ratios(self, position: Position, log: RunLog) -> None:
+        """The images of each dataset in an epoch that begins; the row counts as that of its first step."""
+        mixture: Any = self._train_dataset
+        counts = mixture.counts(position.epoch)
+        listed = ", ".join(f"{name} {count}" for name, count in counts.items())
+        logger.info("epoch %d/%d: images of each dataset: %s", position.epoch + 1, self.settings.max_epoch, listed)
+        log.write({"event": "epoch", "step": position.step + 1, "epoch": position.epoch + 1, "num_images": counts})
 
     def _step(self, micro_batches: Sequence[Batch], rates: Rates, position: Position, log: RunLog) -> StepResult:
         """One optimizer step: the task prepares the batches and computes the loss, the engine does the rest."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -9,7 +10,8 @@ from pydantic import Field, field_validator, model_validator
 
 from lavis_emovit.evaluation.benchmarks import Kind, RunBenchmarkSettings, check_file_names, without_nulls
 from lavis_emovit.models.settings import as_list
-from lavis_emovit.settings import EachOnce, Settings
+from lavis_emovit.records import INSTRUCTION_KINDS, InstructionKind
+from lavis_emovit.settings import EachOnce, Settings, nearest_name
 from lavis_emovit.tasks.settings import AnswerSettings, TaskSettings
 
 # Keys of LAVIS's runner that have another meaning here or follow from the launch -> what to write instead.
@@ -53,6 +55,50 @@ class Stage(Settings):
     warmup_steps: int | None = Field(None, ge=0, description="empty: run.warmup_steps")
 
 
+Ratio = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class CurriculumStage(Settings):
+    """Epochs with the same ratios of the datasets."""
+
+    epochs: int = Field(ge=1)
+    ratios: dict[str, Ratio | dict[InstructionKind, Ratio]] = Field(
+        min_length=1, description="share of each dataset, or of each kind of its instructions; others have none"
+    )
+    change: Literal["at_once", "linear"] = Field(
+        "at_once", description="linear: from those of the stage before, in equal steps to the last epoch of this one"
+    )
+
+    @field_validator("ratios", mode="before")
+    @classmethod
+    def _one_problem_each(cls, value: Any) -> Any:
+        """pydantic would report both types of a wrong ratio."""
+        for name, ratio in value.items() if isinstance(value, Mapping) else ():
+            of_kinds = ratio if isinstance(ratio, Mapping) else {None: ratio}
+            for kind, one in of_kinds.items():
+                place = name if kind is None else f"{name}.{kind}"
+                if kind is not None and kind not in INSTRUCTION_KINDS:
+                    raise ValueError(f"{place}: no such kind{nearest_name(str(kind), list(INSTRUCTION_KINDS))}")
+                if isinstance(one, bool) or not isinstance(one, int | float) or not 0 <= one < math.inf:
+                    raise ValueError(f"{place}: expected a number from 0, or kinds with their numbers (got {one!r})")
+        return value
+
+    @model_validator(mode="after")
+    def _trains_on_something(self) -> CurriculumStage:
+        if not any(self.shares().values()):
+            raise ValueError("ratios: give at least one dataset a share above 0")
+        return self
+
+    def shares(self) -> dict[tuple[str, str | None], float]:
+        """(dataset, kind of its instructions or None for all) -> share."""
+        found: dict[tuple[str, str | None], float] = {}
+        for name, ratio in self.ratios.items():
+            found |= (
+                {(name, kind): one for kind, one in ratio.items()} if isinstance(ratio, dict) else {(name, None): ratio}
+            )
+        return found
+
+
 class RunSettings(AnswerSettings):
     """How to train and evaluate.
 
@@ -86,8 +132,11 @@ class RunSettings(AnswerSettings):
     train_dataset_ratios: dict[str, Annotated[float, Field(ge=0)]] | None = Field(
         None, description="share of each dataset in training, 0 to evaluate it only; empty: every sample once an epoch"
     )
+    curriculum: tuple[CurriculumStage, ...] = Field(
+        (), description="stages of ratios, one after another, instead of train_dataset_ratios"
+    )
     epoch_size: int | None = Field(
-        None, ge=1, description="with train_dataset_ratios, images of an epoch; empty: as many as there are"
+        None, ge=1, description="with ratios, images of an epoch; empty: as many as there are"
     )
 
     # Optimizer (AdamW) and schedule.
@@ -230,11 +279,12 @@ class RunSettings(AnswerSettings):
             raise ValueError("run.train_splits needs exactly one split to train on")
         if self.train_dataset_ratios is not None and not any(self.train_dataset_ratios.values()):
             raise ValueError("run.train_dataset_ratios: give at least one dataset a share above 0")
-        if self.epoch_size is not None and self.train_dataset_ratios is None:
+        if self.epoch_size is not None and self.train_dataset_ratios is None and not self.curriculum:
             raise ValueError(
-                "run.epoch_size needs run.train_dataset_ratios (with one dataset: its name and 1); without ratios an "
-                "epoch is every sample once"
+                "run.epoch_size needs run.train_dataset_ratios (with one dataset: its name and 1) or run.curriculum; "
+                "without ratios an epoch is every sample once"
             )
+        self._check_curriculum()
         if self.evaluate and not (self.test_splits or self.test_benchmarks):
             raise ValueError("run.test_splits is empty, so there is nothing to evaluate")
         if not self.evaluate and not self.is_validated:
@@ -251,6 +301,33 @@ class RunSettings(AnswerSettings):
         if self.min_lr > self.init_lr:
             raise ValueError(f"run.min_lr ({self.min_lr:g}) is above run.init_lr ({self.init_lr:g})")
         return self
+
+    def _check_curriculum(self) -> None:
+        if not self.curriculum:
+            return
+        if self.train_dataset_ratios is not None:
+            raise ValueError("run.train_dataset_ratios: each stage of run.curriculum has its own ratios; remove it")
+        if self.epoch_size is None:
+            raise ValueError("run.curriculum needs run.epoch_size, the images of an epoch")
+        if self.curriculum[0].change == "linear":
+            raise ValueError("run.curriculum: there is no stage before the first one that it could change from")
+        num_epochs = sum(stage.epochs for stage in self.curriculum)
+        if num_epochs != self.max_epoch and not self.evaluate:
+            raise ValueError(f"run.curriculum: its stages have {num_epochs} epochs, so set run.max_epoch={num_epochs}")
+
+    @property
+    def ratio_stages(self) -> tuple[CurriculumStage, ...]:
+        """The stages of ratios: one for `train_dataset_ratios`, none without ratios."""
+        if self.train_dataset_ratios is None:
+            return self.curriculum
+        return (CurriculumStage(epochs=self.max_epoch, ratios=dict(self.train_dataset_ratios), change="at_once"),)
+
+    def trains_on(self, dataset: str) -> bool:
+        """Whether a dataset of the recipe has a share in training."""
+        stages = self.ratio_stages
+        return not stages or any(
+            name == dataset for stage in stages for (name, _), share in stage.shares().items() if share
+        )
 
     @property
     def is_validated(self) -> bool:

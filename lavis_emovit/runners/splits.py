@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from lavis_emovit.errors import ConfigError, DataError
@@ -13,6 +14,7 @@ from lavis_emovit.recipes import resolve_dataset
 from lavis_emovit.runners.best import BestMetric
 from lavis_emovit.runners.settings import RunSettings
 from lavis_emovit.settings import Settings, nearest_name
+from lavis_emovit.shards.curriculum import Curriculum, MixtureStage
 
 if TYPE_CHECKING:
     from lavis_emovit.clips.clip import FrameSettings
@@ -157,7 +159,8 @@ def recipe_problems(run: RunSettings, datasets: Mapping[str, Settings]) -> list[
             for name in names
             if name not in ratios
         ]
-    trained = [name for name in names if ratios is None or ratios.get(name)]
+    problems += _curriculum_problems(run, datasets)
+    trained = [name for name in names if run.trains_on(name)]
     buckets = {name: getattr(datasets[name], "length_buckets", None) for name in trained}
     problems += [
         f"datasets.{name}.length_buckets: must be as that of '{trained[0]}', since their samples share steps"
@@ -167,46 +170,71 @@ def recipe_problems(run: RunSettings, datasets: Mapping[str, Settings]) -> list[
     return problems
 
 
+def _curriculum_problems(run: RunSettings, datasets: Mapping[str, Settings]) -> Iterator[str]:
+    for number, stage in enumerate(run.curriculum):
+        for name, kind in stage.shares():
+            place = f"run.curriculum.{number}.ratios.{name}"
+            if name not in datasets:
+                yield f"{place}: the recipe has no such dataset{nearest_name(name, list(datasets))}"
+                continue
+            kinds = getattr(datasets[name], "kinds", None)
+            if kind is not None and kinds is not None and kind not in kinds:
+                yield f"{place}.{kind}: datasets.{name}.kinds has {', '.join(kinds)} only; add it there"
+
+
 def check_stages(run: RunSettings, datasets: Splits) -> None:
     """ConfigError if the run ends before its last stage begins; needs the number of training images only."""
     from lavis_emovit.runners.plan import Plan  # loads torch
     from lavis_emovit.shards.order import num_steps
 
-    if run.stages and run.max_steps is not None and not run.evaluate:
+    if (run.stages or run.curriculum) and run.max_steps is not None and not run.evaluate:
         train = _train(datasets, run, [])
         if train is not None:
             Plan(run, num_steps(len(train), run.global_batch_size)).check()
 
 
 def _train(datasets: Splits, run: RunSettings, problems: list[str]) -> Any:
+    """The training split of one dataset, or the mixture of several, or of the kinds of their instructions."""
     from lavis_emovit.datasets.mixture import EmotionMixtureDataset  # loads torch and LAVIS; settings need neither
 
     (split,) = run.train_splits
-    ratios = run.train_dataset_ratios
-    wanted = [name for name in datasets if ratios is None or ratios.get(name, 0) > 0]
+    wanted = [name for name in datasets if run.trains_on(name)]
     present = [name for name in wanted if split in datasets[name]]
     if not present:
         problems += [_missing(split, datasets)]
         return None
-    if ratios is not None:
+    stages = run.ratio_stages
+    if stages:
+        key = "curriculum" if run.curriculum else "train_dataset_ratios"
         problems += [
-            f"run.train_dataset_ratios.{name}: '{name}' has no split '{split}' to train on; its share must be 0"
+            f"run.{key}.{name}: '{name}' has no split '{split}' to train on; its share must be 0"
             for name in wanted
             if name not in present
         ]
-    parts = [datasets[name][split] for name in present]
-    if len(parts) == 1 and run.epoch_size is None:
-        return parts[0]
-    shares = [ratios[name] for name in present] if ratios is not None else None
+    shares = [stage.shares() for stage in stages] or [{(name, None): 1.0 for name in present}]
+    parts = [
+        part
+        for part in dict.fromkeys(chain(*shares))
+        if part[0] in present and any(share.get(part) for share in shares)
+    ]
+    if parts == [(present[0], None)] and run.epoch_size is None:
+        return datasets[present[0]][split]
+    curriculum = Curriculum([
+        MixtureStage(stage.epochs, tuple(share.get(part, 0.0) for part in parts), stage.change == "linear")
+        for stage, share in zip(stages, shares)
+    ])  # fmt: skip
     try:
-        mixture = EmotionMixtureDataset(parts, ratios=shares, epoch_size=run.epoch_size, names=present)
+        mixture = EmotionMixtureDataset(
+            [datasets[name][split] if kind is None else datasets[name][split].of_kind(kind) for name, kind in parts],
+            ratios=curriculum if stages else None,
+            epoch_size=run.epoch_size,
+            names=[name if kind is None else f"{name}.{kind}" for name, kind in parts],
+        )
     except DataError as error:
         problems.append(f"datasets: {error}")
         return None
-    of_each = [
-        f"{name} ({len(part)}{f', share {ratios[name]:g}' if ratios else ''})" for name, part in zip(present, parts)
-    ]
-    logger.info("training on %s; %d images an epoch", ", ".join(of_each), len(mixture))
+    of_each = ", ".join(f"{name} ({len(part)})" for name, part in zip(mixture.names, mixture.datasets))
+    logger.info("training on %s; %d images an epoch", of_each, len(mixture))
     return mixture
 
 
@@ -286,6 +314,4 @@ def _is_used(name: str, datasets: Splits, run: RunSettings) -> bool:
     test_splits = () if run.test_benchmarks else run.test_splits
     if any(split in datasets[name] for split in (*valid_splits, *test_splits)):
         return True
-    ratios = run.train_dataset_ratios
-    is_trained = ratios is None or ratios.get(name, 0) > 0
-    return not run.evaluate and is_trained and run.train_splits[0] in datasets[name]
+    return not run.evaluate and run.trains_on(name) and run.train_splits[0] in datasets[name]

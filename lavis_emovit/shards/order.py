@@ -32,15 +32,19 @@ class SampleOrder(Protocol):
         ...
 
 
-def permutation(name: str, size: int) -> np.ndarray:
-    """The permutation of 0 .. size - 1 that belongs to a name, int64.
+def random_keys(name: str, size: int) -> np.ndarray:
+    """Random numbers that belong to a name, uint64.
 
-    Uses only the raw output of the PCG64 bit generator, which numpy keeps the same in every version, unlike
+    They are the raw output of the PCG64 bit generator, which numpy keeps the same in every version, unlike
     `Generator.permutation`.
     """
     digest = hashlib.sha256(name.encode()).digest()
-    random_keys = np.random.PCG64(int.from_bytes(digest[:16], "big")).random_raw(size)
-    return np.argsort(random_keys, kind="stable").astype(np.int64, copy=False)
+    return np.random.PCG64(int.from_bytes(digest[:16], "big")).random_raw(size)
+
+
+def permutation(name: str, size: int) -> np.ndarray:
+    """The permutation of 0 .. size - 1 that belongs to a name, int64."""
+    return np.argsort(random_keys(name, size), kind="stable").astype(np.int64, copy=False)
 
 
 def window_keys(

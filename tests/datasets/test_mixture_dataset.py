@@ -1,6 +1,7 @@
 """A mixture of datasets with the interface of one.
 
-- Items are those of the datasets, in exact ratios, the same in every step for any number of workers.
+- Items are those of the datasets, in exact ratios, the same in every step for any number of workers and processes.
+- Stages change the ratios, and may divide a dataset by the kinds of its instructions.
 - Its hash changes with datasets and ratios; faults reach the dataset they belong to.
 - Invalid mixtures are refused.
 """
@@ -19,7 +20,9 @@ from lavis_emovit.datasets.shard_dataset import EmotionShardDataset
 from lavis_emovit.errors import DataError
 from lavis_emovit.runners.loaders import train_steps
 from lavis_emovit.runners.settings import RunSettings
+from lavis_emovit.shards.curriculum import Curriculum, MixtureStage
 from lavis_emovit.shards.index import ShardIndex
+from lavis_emovit.shards.reader import ShardReader
 from lavis_emovit.shards.token_lengths import LengthBucketSettings
 from lavis_emovit.shards.writer import write_shards
 
@@ -37,9 +40,11 @@ def datasets(index, other, processors):
     return [EmotionShardDataset(item, *processors[1:], seed=5) for item in (index, other)]
 
 
-def steps_of(dataset, epoch=0, num_workers=0):
+def steps_of(dataset, epoch=0, num_workers=0, **options):
     values = {"output_dir": "nowhere", "max_epoch": 2, "global_batch_size": 8, "init_lr": 1e-3, "device": "cpu"}
-    return list(train_steps(dataset, RunSettings(**values, num_workers=num_workers), epoch=epoch, start_step=0))
+    return list(
+        train_steps(dataset, RunSettings(**values, num_workers=num_workers), epoch=epoch, start_step=0, **options)
+    )
 
 
 def ids_of(steps):
@@ -57,7 +62,7 @@ def test_without_ratios_every_sample_appears_once(datasets):
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
 def test_ratios_are_exact_in_batches(datasets):
-    mixture = EmotionMixtureDataset(datasets, ratios=[0.75, 0.25])
+    mixture = EmotionMixtureDataset(datasets, ratios=[0.75, 0.25], epoch_size=64)
     steps = steps_of(mixture)
     found = ids_of(steps)
     assert len(mixture) == 64
@@ -68,6 +73,41 @@ def test_ratios_are_exact_in_batches(datasets):
     again = steps_of(mixture, num_workers=2)
     assert ids_of(again) == found
     assert all(torch.equal(a["image"], b["image"]) for one, two in zip(steps, again) for a, b in zip(one, two))
+
+
+def test_stages_of_kinds_are_the_same_on_two_processes(index, datasets):
+    parts = [datasets[0].of_kind("conversation"), datasets[0].of_kind("categorical"), datasets[1]]
+    stages = [MixtureStage(1, (1, 0, 0)), MixtureStage(2, (0, 1, 1), is_linear=True)]
+    mixture = EmotionMixtureDataset(parts, Curriculum(stages), epoch_size=40, names=("attributes", "emotion", "more"))
+    names = ("attributes", "emotion", "more")
+    expected = [(40, 0, 0), (20, 10, 10), (0, 20, 20)]
+    for epoch, counts in enumerate(expected):
+        assert mixture.counts(epoch) == dict(zip(names, counts))
+        steps = steps_of(mixture, epoch)
+        of_ranks = [steps_of(mixture, epoch, rank=rank, world_size=2) for rank in (0, 1)]
+        assert [ids_of([step]) for step in steps] == [ids_of(pair) for pair in zip(*of_ranks)]
+        found = Counter()
+        for step in steps:
+            for batch in step:
+                assert sorted(set(batch["image_index"].tolist())) == list(range(len(batch["record_id"])))
+                kinds = [kind_of(index, instance_id) for instance_id in batch["instance_id"]]
+                of_images = dict(zip(batch["image_index"].tolist(), kinds))
+                found.update(of_images.values())
+        assert (found["conversation"], found["categorical"], found["more"]) == counts
+
+
+def kind_of(index, instance_id):
+    """Kind of the instruction of an instance; `more` for the second dataset."""
+    if instance_id.startswith("more/"):
+        return "more"
+    record_id, place = instance_id.split("#")
+    records = (ShardReader(index).read_record(number) for number in range(index.num_samples))
+    return next(record for record in records if record.id == record_id).instructions[int(place)].kind
+
+
+def test_a_kind_that_no_sample_has_is_refused(datasets):
+    with pytest.raises(DataError, match="none of its samples has an instruction of the kinds explanation"):
+        datasets[0].of_kind("explanation")
 
 
 def test_the_hash_identifies_datasets_and_ratios(datasets):
@@ -106,3 +146,5 @@ def test_invalid_mixtures_are_refused(datasets):
         EmotionMixtureDataset([])
     with pytest.raises(DataError, match="3 ratios for 2 datasets"):
         EmotionMixtureDataset(datasets, ratios=[1, 1, 1])
+    with pytest.raises(DataError, match="more: no image in any epoch; raise the ratio or `epoch_size`"):
+        EmotionMixtureDataset(datasets, ratios=[100, 1], epoch_size=10, names=("many", "more"))

@@ -280,6 +280,8 @@ def test_measures_of_the_log_are_drawn_and_spikes_are_counted(make_run):
             row |= {"tokens_per_s": 900.0 + row["step"], "padding_share": 0.25, "mfu": 0.3, "gpu_memory_gib": 31.5}
             row |= {"loss_spike": True} if row["step"] in (50, 70) else {}
     rows.append({**rows[-1], "split": "other"})
+    for step, count in ((1, 60), (31, 32), (61, 8)):
+        rows.append({"event": "epoch", "step": step, "num_images": {"faces": count, "scenes.categorical": 64 - count}})
     (run / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     kinds = ["cut_shard", "cut_shard", "bad_record"]
     (run / "quarantine.jsonl").write_text("".join(json.dumps({"kind": kind}) + "\n" for kind in kinds))
@@ -291,6 +293,7 @@ def test_measures_of_the_log_are_drawn_and_spikes_are_counted(make_run):
         "Padding by step: 25 % at step 1",
         "Model FLOPs utilisation by step: 30 % at step 1",
         "GPU memory by step: 31.5 at step 1",
+        "Curriculum by step: faces 60 to 8; scenes.categorical 4 to 56.",
     ):
         assert words in labels
     assert "Loss spikes 2" in page.text

@@ -1,7 +1,7 @@
 """Recipes with several datasets, on shards of two label sets.
 
-- Training takes the datasets in exactly the ratios of the recipe; a run that was stopped and started again ends bit for
-  bit like one that was not.
+- Training takes the datasets in exactly the ratios of the recipe, stage by stage, and logs them; a run that was stopped
+  inside a stage and started again ends bit for bit like one that was not.
 - Each dataset's own splits are evaluated with its own labels, under names of their own in metrics, log and predictions;
   the named dataset chooses the best checkpoint; thumbnails of records of one name are kept apart.
 - Ratios, names, splits and length buckets that do not fit are refused by key, before a weight is loaded where possible.
@@ -41,6 +41,10 @@ RUN = {
     "num_report_answers": 2,
 }
 RATIOS = {"emoset": 3, "unbiasedemo": 1}
+CURRICULUM = [
+    {"epochs": 1, "ratios": RATIOS},
+    {"epochs": 2, "ratios": {"emoset": {"categorical": 1}, "unbiasedemo": 3}, "change": "linear"},
+]
 
 
 def _small(node: Any) -> dict[str, Any]:
@@ -114,7 +118,8 @@ def test_two_datasets_train_together_and_resume_exactly(recipe: Callable[..., Pa
             return run_recipe(
                 recipe(
                     output_dir=name,
-                    train_dataset_ratios=RATIOS,
+                    curriculum=CURRICULUM,
+                    max_epoch=3,
                     epoch_size=64,
                     best_dataset="unbiasedemo",
                     save_every_steps=3,
@@ -123,19 +128,25 @@ def test_two_datasets_train_together_and_resume_exactly(recipe: Callable[..., Pa
 
     straight = run("straight")
     with pytest.raises(KeyboardInterrupt):
-        run("stopped", stop_at=5)
-    del seen["stopped"][4:]  # the newest checkpoint is that of step 4
+        run("stopped", stop_at=7)
+    del seen["stopped"][6:]  # the newest checkpoint is that of step 6, in the middle of the second epoch
     assert run("stopped") == straight
-    assert seen["stopped"] == seen["straight"] and len(seen["straight"]) == 8
+    assert seen["stopped"] == seen["straight"] and len(seen["straight"]) == 12
     last, other = (list_checkpoints(tmp_path / name / "checkpoints")[-1] for name in ("straight", "stopped"))
-    assert last.name == other.name == "ckpt-00000008"
+    assert last.name == other.name == "ckpt-00000012"
     for name in ("model.safetensors", "optimizer.safetensors", "state.json"):
         assert (last / name).read_bytes() == (other / name).read_bytes(), name
 
-    # 64 pictures an epoch, one in four of them of the second dataset.
-    for epoch in (seen["straight"][:4], seen["straight"][4:]):
-        others = Counter(label in ("joy", "love") for step in epoch for label in step)
-        assert others == {False: 48, True: 16}
+    # 64 pictures an epoch, of the second dataset first one in four, then halfway to three in four, then these.
+    for first, count in ((0, 16), (4, 32), (8, 48)):
+        steps = seen["straight"][first : first + 4]
+        assert Counter(label in ("joy", "love") for step in steps for label in step)[True] == count
+    expected = [(48, 16, 0), (24, 32, 8), (0, 48, 16)]
+    for folder in ("straight", "stopped"):
+        rows = [row for row in read_log(tmp_path / folder / "log.jsonl") if row["event"] == "epoch"]
+        assert [(row["step"], row["epoch"]) for row in rows] == [(1, 1), (5, 2), (9, 3)]
+        names = ("emoset", "unbiasedemo", "emoset.categorical")
+        assert [row["num_images"] for row in rows] == [dict(zip(names, counts)) for counts in expected]
 
     # Each dataset's own splits, with its own labels.
     folder = tmp_path / "straight"
@@ -151,7 +162,7 @@ def test_two_datasets_train_together_and_resume_exactly(recipe: Callable[..., Pa
     ]
     assert len(set(images)) == 2 and all((folder / image).is_file() for image in images)
     validations = [row for row in read_log(folder / "log.jsonl") if row.get("stage") == "during"]
-    assert [row["split"] for row in validations] == ["unbiasedemo-val", "emoset-val"] * 2
+    assert [row["split"] for row in validations] == ["unbiasedemo-val", "emoset-val"] * 3
     best = max(row["metrics"]["accuracy"] for row in validations if row["split"] == "unbiasedemo-val")
     assert straight["best"]["value"] == best
 
@@ -187,6 +198,47 @@ def test_one_is_trained_on_and_both_are_evaluated(recipe: Callable[..., Path], t
             "run.train_dataset_ratios.emoset: Input should",
         ),
         ({"epoch_size": 64}, {}, "run.epoch_size needs run.train_dataset_ratios"),
+        ({"curriculum": CURRICULUM, "max_epoch": 3}, {}, "run.curriculum needs run.epoch_size"),
+        (
+            {"curriculum": CURRICULUM, "epoch_size": 64},
+            {},
+            "run.curriculum: its stages have 3 epochs, so set run.max_epoch=3",
+        ),
+        (
+            {"curriculum": CURRICULUM, "epoch_size": 64, "max_epoch": 3, "train_dataset_ratios": RATIOS},
+            {},
+            "run.train_dataset_ratios: each stage of run.curriculum has its own ratios; remove it",
+        ),
+        (
+            {"curriculum": [{"epochs": 2, "ratios": {"emoset": 1}, "change": "linear"}], "epoch_size": 64},
+            {},
+            "run.curriculum: there is no stage before the first one",
+        ),
+        (
+            {"curriculum": [{"epochs": 2, "ratios": {"emosett": 1}}], "epoch_size": 64},
+            {},
+            "run.curriculum.0.ratios.emosett: the recipe has no such dataset (did you mean 'emoset'?)",
+        ),
+        (
+            {"curriculum": [{"epochs": 2, "ratios": {"emoset": {"categorial": 1}}}], "epoch_size": 64},
+            {},
+            "run.curriculum.0.ratios: emoset.categorial: no such kind (did you mean 'categorical'?)",
+        ),
+        (
+            {"curriculum": [{"epochs": 2, "ratios": {"emoset": {"reasoning": 1}}}], "epoch_size": 64},
+            {"emoset": {"kinds": ["categorical"]}},
+            "run.curriculum.0.ratios.emoset.reasoning: datasets.emoset.kinds has categorical only; add it there",
+        ),
+        (
+            {"curriculum": [{"epochs": 2, "ratios": {"emoset": -1}}], "epoch_size": 64},
+            {},
+            "run.curriculum.0.ratios: emoset: expected a number from 0, or kinds with their numbers (got -1)",
+        ),
+        (
+            {"curriculum": [{"epochs": 2, "ratios": {"emoset": 0}}], "epoch_size": 64},
+            {},
+            "run.curriculum.0: ratios: give at least one dataset a share above 0",
+        ),
         ({"best_dataset": "unbias"}, {}, "run.best_dataset: the recipe has no dataset 'unbias'"),
         (
             {},
@@ -236,7 +288,21 @@ WITHOUT_TRAIN = {"build_info": {"annotations": {"train": None}, "prepare": None}
             WITHOUT_VAL,
             "datasets.unbiasedemo: the run uses none of its splits",
         ),
-        ({"train_dataset_ratios": {"emoset": 0.123457, "unbiasedemo": 1}}, None, "round them to fewer digits"),
+        (
+            {"curriculum": CURRICULUM, "epoch_size": 64, "max_epoch": 3},
+            WITHOUT_TRAIN,
+            "run.curriculum.unbiasedemo: 'unbiasedemo' has no split 'train' to train on; its share must be 0",
+        ),
+        (
+            {"curriculum": [{"epochs": 2, "ratios": {"emoset": {"explanation": 1}}}], "epoch_size": 64},
+            None,
+            "emoset/train: none of its samples has an instruction of the kinds explanation",
+        ),
+        (
+            {"curriculum": CURRICULUM, "epoch_size": 64, "max_epoch": 3, "max_steps": 3},
+            None,
+            "run.max_steps: 3 steps end before the last stage of run.curriculum begins, after step 4",
+        ),
     ],
 )
 def test_splits_that_do_not_fit_are_refused(recipe: Callable[..., Path], run: dict, others: Any, words: str) -> None:

@@ -1,89 +1,128 @@
 """Mixtures of datasets.
 
-- Without ratios an epoch has every sample of every dataset once.
-- With ratios every pattern has exactly each dataset's share, and each dataset's samples repeat in passes, each once per
-  pass, across epochs; any piece is computed alone.
-- Impossible ratios are refused.
+- Without counts an epoch has every sample of every dataset once.
+- With counts every part of an epoch has about the share of each dataset, and each dataset's samples repeat in passes,
+  each once per pass, across epochs; any piece is the same alone.
+- The counts of a curriculum are those computed by hand, and impossible ratios are refused.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from fractions import Fraction
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lavis_emovit.errors import DataError
-from lavis_emovit.shards.mixture import MixtureOrder, pattern_counts
+from lavis_emovit.shards.curriculum import Curriculum, MixtureStage
+from lavis_emovit.shards.mixture import MixtureOrder
 from lavis_emovit.shards.order import EpochOrder
 
 HASHES = ("a", "b", "c")
 
 
-def _mixture(sizes, ratios=None, epoch=0, **options):
-    return MixtureOrder(HASHES[: len(sizes)], 5, epoch, [[size] for size in sizes], ratios=ratios, **options)
+def _mixture(sizes, epoch=0, **options):
+    return MixtureOrder(HASHES[: len(sizes)], 5, epoch, [[size] for size in sizes], **options)
 
 
 @given(sizes=st.lists(st.integers(0, 40), min_size=1, max_size=3).filter(any), epoch=st.integers(0, 3))
-def test_without_ratios_every_sample_appears_once(sizes, epoch):
+def test_without_counts_every_sample_appears_once(sizes, epoch):
     order = _mixture(sizes, epoch=epoch)
     assert sorted(order.keys(0, len(order))) == [(epoch, sample) for sample in range(sum(sizes))]
 
 
 @given(
-    sizes=st.lists(st.integers(1, 90), min_size=2, max_size=3),
-    weights=st.lists(st.sampled_from([1, 2, 5, 0.5, 0.1]), min_size=3, max_size=3),
+    sizes=st.lists(st.integers(1, 90), min_size=3, max_size=3),
+    of_epochs=st.lists(st.lists(st.integers(0, 120), min_size=3, max_size=3).filter(any), min_size=1, max_size=4),
     data=st.data(),
 )
-def test_ratios_are_exact(sizes, weights, data):
-    ratios = weights[: len(sizes)]
-    counts = pattern_counts(ratios, len(sizes))
-    for count, ratio in zip(counts, ratios):
-        assert count * sum(ratios) == pytest.approx(sum(counts) * ratio)
-    orders = [_mixture(sizes, ratios, epoch, epoch_size=100) for epoch in range(3)]
-    length, pattern = len(orders[0]), sum(counts)
-    assert length % pattern == 0 and length >= 100
-    keys = [key for order in orders for key in order.keys(0, length)]
-    offsets = [sum(sizes[:number]) for number in range(len(sizes))]
-    dataset_of = [number for number, size in enumerate(sizes) for _ in range(size)]
-    for first in range(0, len(keys), pattern):
-        found = Counter(dataset_of[sample] for _, sample in keys[first : first + pattern])
-        assert [found[number] for number in range(len(sizes))] == counts
+def test_counts_are_exact_and_spread(sizes, of_epochs, data):
+    owner = np.repeat([0, 1, 2], sizes)
+    offsets = np.cumsum([0, *sizes])
+    starts, keys = [0, 0, 0], []
+    for epoch, counts in enumerate(of_epochs):
+        order = _mixture(sizes, epoch, counts=counts, starts=starts)
+        own = order.keys(0, len(order))
+        found = np.array([owner[sample] for _, sample in own])
+        assert len(own) == sum(counts) and np.bincount(found, minlength=3).tolist() == counts
+        # Nowhere in an epoch does a dataset have three images more or fewer than its share.
+        for number, count in enumerate(counts):
+            expected = np.arange(1, len(own) + 1) * count / len(own)
+            assert abs(np.cumsum(found == number) - expected).max() < 3
+        start = data.draw(st.integers(0, len(own)))
+        stop = data.draw(st.integers(start, len(own)))
+        assert _mixture(sizes, epoch, counts=counts, starts=starts).keys(start, stop) == own[start:stop]
+        starts = [before + count for before, count in zip(starts, counts)]
+        keys += own
     for number, size in enumerate(sizes):
-        own = [(own_pass, sample - offsets[number]) for own_pass, sample in keys if dataset_of[sample] == number]
+        own = [(own_pass, sample - offsets[number]) for own_pass, sample in keys if owner[sample] == number]
         expected = [
             (own_pass, sample)
             for own_pass in range(-(-len(own) // size))
             for sample in EpochOrder(HASHES[number], 5, own_pass, [size]).take(0, size).tolist()
         ]
         assert own == expected[: len(own)]
-    start = data.draw(st.integers(0, length))
-    stop = data.draw(st.integers(start, length))
-    assert _mixture(sizes, ratios, 1, epoch_size=100).keys(start, stop) == orders[1].keys(0, length)[start:stop]
 
 
-def test_positions_are_shuffled_in_every_pattern():
-    order = _mixture([900, 300], [3, 1])
-    assert pattern_counts([0.75, 0.25], 2) == pattern_counts([3, 1], 2) == [48, 16]
-    patterns = {tuple(sample < 900 for _, sample in order.keys(first, first + 64)) for first in range(0, 1152, 64)}
-    assert len(patterns) == 18
+def test_positions_are_shuffled():
+    order = _mixture([900, 300], counts=[900, 300])
+    owners = [tuple(sample < 900 for _, sample in order.keys(first, first + 60)) for first in range(0, 1200, 60)]
+    assert len(set(owners)) == 20
+
+
+def test_a_curriculum_has_the_ratios_computed_by_hand():
+    curriculum = Curriculum(
+        [
+            MixtureStage(2, (1, 0, 0)),
+            MixtureStage(4, (0, 3, 1), is_linear=True),
+            MixtureStage(1, (0.2, 0.2, 0.6)),
+        ]
+    )
+    curriculum.check(3)
+    # By hand: a quarter of the way from (1, 0, 0) to (0, 3/4, 1/4) is (3/4, 3/16, 1/16), and so on.
+    expected = [
+        [100, 0, 0],
+        [100, 0, 0],
+        [75, 19, 6],  # 75, 18.75, 6.25
+        [50, 38, 12],  # 50, 37.5, 12.5: the first of the two halves is rounded up
+        [25, 56, 19],  # 25, 56.25, 18.75
+        [0, 75, 25],
+        [20, 20, 60],
+        [20, 20, 60],
+    ]
+    assert [curriculum.counts(epoch, 100) for epoch in range(8)] == expected
+    assert curriculum.starts(4, 100) == [325, 57, 18]
+    assert curriculum.shares(2) == [Fraction(3, 4), Fraction(3, 16), Fraction(1, 16)]
+
+
+@given(
+    ratios=st.lists(st.sampled_from([0, 1, 2, 5, 0.5, 0.1, 0.123457]), min_size=2, max_size=4).filter(any),
+    num_samples=st.integers(1, 500),
+)
+def test_counts_are_the_shares_rounded(ratios, num_samples):
+    counts = Curriculum([MixtureStage(1, tuple(ratios))]).counts(0, num_samples)
+    assert sum(counts) == num_samples
+    for count, ratio in zip(counts, ratios):
+        assert abs(count - num_samples * ratio / sum(ratios)) < 1 + 1e-9
+        assert not count or ratio
 
 
 @pytest.mark.parametrize(
     ("ratios", "expected"),
     [
-        ([1], "1 ratios for 2 datasets"),
-        ([1, 0], "ratios must be above 0, got 1, 0"),
-        ([1, float("nan")], "ratios must be above 0"),
-        ([0.123456789, 1], "round them to fewer digits"),
+        ((1,), "1 ratios for 2 datasets"),
+        ((1, -1), "one of them above 0, got 1, -1"),
+        ((0, 0), "one of them above 0, got 0, 0"),
+        ((1, float("nan")), "ratios must be 0 or more"),
     ],
 )
 def test_impossible_ratios_are_refused(ratios, expected):
     with pytest.raises(DataError, match=expected):
-        _mixture([5, 5], ratios)
+        Curriculum([MixtureStage(1, ratios)]).check(2)
 
 
 def test_empty_datasets_are_refused():
     with pytest.raises(DataError, match="has no samples"):
-        _mixture([5, 0], [1, 1])
+        _mixture([5, 0], counts=[1, 1])

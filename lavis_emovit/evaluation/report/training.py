@@ -38,6 +38,7 @@ def training_charts(folder: Folder, key: str) -> list[tuple[str, Markup]]:
     elif rates:
         title = "Learning rate"
         found.append((title, charts.step_chart(f"{key}-lr", title, "learning rate", steps, rates, is_smoothed=False)))
+    found += _curriculum_chart(folder, key)
     for name, (title, unit) in texts()["curves"].items():
         steps, values = _column(folder, name)
         if len(values) > 1:
@@ -76,6 +77,20 @@ def _column(folder: Folder, name: str) -> tuple[list[int], list[float]]:
     """Steps that have a finite value, and the values."""
     pairs = [(row["step"], value) for row in folder.steps if (value := finite(row.get(name))) is not None]
     return [step for step, _ in pairs], [value for _, value in pairs]
+
+
+def _curriculum_chart(folder: Folder, key: str) -> list[tuple[str, Markup]]:
+    """The images of each dataset by epoch, at the first step of each; none without a curriculum."""
+    steps = [row["step"] for row in folder.epochs]
+    names = dict.fromkeys(name for row in folder.epochs for name in row["num_images"])
+    if len(steps) < 2:
+        return []
+    curves = [(name, steps, [finite(row["num_images"].get(name)) or 0.0 for row in folder.epochs]) for name in names]
+    title = "Curriculum"
+    chart = charts.overlaid_chart(
+        f"{key}-curriculum", title, curves[: charts.MAX_CURVES], unit="images of an epoch", is_smoothed=False
+    )
+    return [(title, chart)]
 
 
 def _validation_charts(folder: Folder, key: str) -> list[tuple[str, Markup]]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lavis_emovit.generation.change_texts import change_topics, changes_seen
+from lavis_emovit.generation.changes import label_phases
 from lavis_emovit.generation.facts import plain, subject
 from lavis_emovit.records import EmotionRecord
 
@@ -94,7 +95,7 @@ def conversation(record: EmotionRecord, choose: random.Random) -> dict[str, Any]
         f"simple_{number}": {"question": choose.choice(questions), "answer": answer}
         for number, (questions, answer) in enumerate(simple, start=1)
     }
-    answer = " ".join([*_seen(record, choose), _conclusion(record)])
+    answer = " ".join([*_seen(record, choose), *_conclusion(record)])
     questions = _COMPLEX_QUESTIONS if subject(record) == "picture" else _QUESTIONS_ABOUT_PEOPLE
     reply["complex"] = {"question": choose.choice(questions), "answer": answer}
     return reply
@@ -104,17 +105,17 @@ def reasoning(record: EmotionRecord, choose: random.Random) -> dict[str, Any]:
     advice = _ADVICE.get(record.emotion or "", "It is worth asking oneself where that impression comes from.")
     if subject(record) != "picture":
         advice = "It is worth asking what led to this moment, since a single look tells only a part of it."
-    answer = " ".join([*_seen(record, choose), _conclusion(record), advice])
+    answer = " ".join([*_seen(record, choose), *_conclusion(record), advice])
     return {"question": choose.choice(_REASONING_QUESTIONS), "answer": answer}
 
 
 def description(record: EmotionRecord, choose: random.Random) -> dict[str, Any]:
     """A description with the mood."""
-    mood = f"All of it together makes a mood of {record.emotion}." if record.emotion else ""
+    mood = [f"All of it together makes a mood of {record.emotion}."] if record.emotion else []
     if record.emotion and subject(record) != "picture":
         mood = _conclusion(record)
     close = "That is what one can see, and one takes it in at a glance before the details come forward."
-    return {"description": " ".join(part for part in (*_seen(record, choose), close, mood) if part)}
+    return {"description": " ".join([*_seen(record, choose), close, *mood])}
 
 
 def explanation(record: EmotionRecord, choose: random.Random) -> dict[str, Any]:
@@ -175,14 +176,14 @@ def _seen(record: EmotionRecord, choose: random.Random) -> list[str]:
     return sentences + changes_seen(record, choose)
 
 
-def _conclusion(record: EmotionRecord) -> str:
+def _conclusion(record: EmotionRecord) -> list[str]:
     if record.emotion is None:
-        return "What to feel about it is left to whoever looks."
+        return [] if label_phases(record) else ["What to feel about it is left to whoever looks."]
     if subject(record) != "picture":
-        return f"The expression is {record.emotion}."
+        return [f"The expression is {record.emotion}."]
     if cause := _CAUSES.get(record.emotion):
-        return f"That leads to {record.emotion} because {cause}."
-    return f"Most people would call that {record.emotion}."
+        return [f"That leads to {record.emotion} because {cause}."]
+    return [f"Most people would call that {record.emotion}."]
 
 
 def _face(expression: str) -> str:

@@ -136,4 +136,7 @@ def test_without_a_trace_the_words_stay():
     clip = record.model_copy(update={"clip": clip_record(valence=[0.0]).clip.model_copy(update={"trace": None})})
     for kind in KINDS.values():
         assert kind.offline_reply(record) == kind.offline_reply(clip)
+    # Whoever knows the labels over time leaves none open.
+    assert "left to whoever looks" not in KINDS["reasoning"].offline_reply(SMILE)
+    assert "left to whoever looks" in KINDS["reasoning"].offline_reply(clip_record(valence=[0.0, 0.9]))
     assert knows_more_than_the_label(SMILE) and json.loads(KINDS["description"].offline_reply(SMILE))["description"]

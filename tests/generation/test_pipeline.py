@@ -456,7 +456,7 @@ def test_offline_writer_warns_about_bare_labels(make_job, sketch, caplog):
     result = write_kind(job, "reasoning")
     num = len(job.chosen())
     assert result.notes["stock sentences only"] == num
-    assert f"reasoning: {num} of {num} records have no caption and no attributes" in caplog.text
+    assert f"reasoning: {num} of {num} records have no caption, no attributes and no values over time" in caplog.text
     caplog.clear()
     half = [
         record.model_copy(update={"caption": "A dog"}) if number % 2 else record for number, record in enumerate(bare)

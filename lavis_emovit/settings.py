@@ -55,6 +55,7 @@ _OTHER_NAMES = {
     **dict.fromkeys(("save_steps",), "save_every_steps"),
     **dict.fromkeys(("eval_steps",), "eval_every_steps"),
     **dict.fromkeys(("logging_steps",), "log_every_steps"),
+    **dict.fromkeys(("rate", "fps"), "rate_fps"),
 }
 
 SettingsT = TypeVar("SettingsT", bound="Settings")

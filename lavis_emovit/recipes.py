@@ -17,6 +17,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from lavis_emovit.boxes import BoxSettings
 from lavis_emovit.errors import ConfigError
 from lavis_emovit.models.catalogue import declared_models
 from lavis_emovit.registered import ADD_DATASET, DATASET_SETTINGS, dataset_files, registered_names, search_beside
@@ -251,6 +252,13 @@ def _resolve(
     settings, lines = parse_settings(declared.settings_class, values, place)
     problems += lines
     return values, settings
+
+
+def box_of(dataset: Any, split: str = "eval") -> BoxSettings | None:
+    """What the settings of a dataset show of records with a box, in `train` or `eval`; None: they do not say it."""
+    processor = getattr(getattr(dataset, "vis_processor", None), split, None)
+    show: BoxSettings | None = getattr(processor, "box", None)
+    return show
 
 
 def near(name: str, valid: Sequence[str]) -> str:

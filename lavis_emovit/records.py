@@ -14,10 +14,11 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
-from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
+from lavis_emovit.boxes import Box
 from lavis_emovit.clips.clip import Clip, RelativePath
 from lavis_emovit.clips.trace import Trace
 from lavis_emovit.errors import DataError, bullet_list
@@ -39,16 +40,6 @@ OCCURRENCE_THRESHOLD = 0.5
 """Value from which an action unit without intensities, 1 or 0, is active."""
 _MAX_BAD_LINES = 20
 _MAX_UNIT, _MAX_INTENSITY = 99, 5.0
-
-
-def _has_an_area(box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
-    if not (box[0] < box[2] and box[1] < box[3]):
-        raise ValueError("must be (left, top, right, bottom) with left < right and top < bottom")
-    return box
-
-
-Box = Annotated[tuple[Number, Number, Number, Number], AfterValidator(_has_an_area)]
-"""Left, top, right, bottom in pixels of the image."""
 
 
 class Attributes(FrozenModel):

@@ -7,7 +7,6 @@ import functools
 import hashlib
 import io
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,6 +15,7 @@ from typing import Any
 
 from PIL import Image, ImageOps
 
+from lavis_emovit.boxes import Box, part_of
 from lavis_emovit.chat.scratch import Scratch
 from lavis_emovit.clips.video import Video
 from lavis_emovit.errors import DataError
@@ -31,7 +31,7 @@ class ChatImage:
     quality: int = 85  # of the JPEG that is sent
     detail: str = "auto"  # `auto`, `low` or `high`, sent with the image
     # The part to show, as (left, top, right, bottom) in pixels of the upright image. None: all of it.
-    box: tuple[float, float, float, float] | None = None
+    box: Box | None = None
     trim: float = 0.0  # share of width and height that is cut from each side, below 0.5
     is_mirrored: bool = False  # left and right exchanged
     time_s: float | None = None  # the file is a video, of which the frame at this time is shown
@@ -53,7 +53,7 @@ class ChatImage:
 def _data_url(image: ChatImage) -> str:
     pixels = _still(image) if image.time_s is None else _frame(image, image.time_s)
     if image.box is not None:
-        pixels = pixels.crop(_whole_pixels(image.box, pixels.size, image.path))
+        pixels = _in_box(pixels, image.box, image.path)
     if image.trim:
         wide, high = int(image.trim * pixels.width), int(image.trim * pixels.height)
         pixels = pixels.crop((wide, high, pixels.width - wide, pixels.height - high))
@@ -90,15 +90,11 @@ def _frame(image: ChatImage, time_s: float) -> Image.Image:
     return pixels.convert("RGB")
 
 
-def _whole_pixels(
-    box: tuple[float, float, float, float], size: tuple[int, int], path: Path
-) -> tuple[int, int, int, int]:
-    """The part of the box within an image of that size, in whole pixels."""
-    left, top = max(0, math.floor(box[0])), max(0, math.floor(box[1]))
-    right, bottom = min(size[0], math.ceil(box[2])), min(size[1], math.ceil(box[3]))
-    if left >= right or top >= bottom:
-        raise DataError(f"{path}: the box {box} is outside of the image ({size[0]} x {size[1]} pixels)")
-    return left, top, right, bottom
+def _in_box(pixels: Image.Image, box: Box, path: Path) -> Image.Image:
+    try:
+        return pixels.crop(part_of(box, pixels.size))
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
 
 
 def load_rgb(data: bytes, path: Path, min_side_px: int | None = None) -> Image.Image:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from typer import Argument, Option
@@ -25,13 +25,21 @@ def data(
     kinds: Annotated[str | None, Option(help="Kinds of instructions, separated by commas; by default all.")] = None,
     join: Annotated[bool, Option("--join", help="One conversation per image instead of one per question.")] = False,
     as_shown: Annotated[bool, Option("--as-shown", help="Write images that the trainer would distort as PNG.")] = False,
+    box: Annotated[
+        Literal["whole", "crop"], Option(help="What to write of an image whose record has a box.")
+    ] = "whole",
+    margin: Annotated[
+        float, Option(min=0.0, max=10.0, help="Around the box in a crop, as a share of its width and height.")
+    ] = 0.0,
     skip_bad: Annotated[bool, Option("--skip-bad", help="Skip unusable images instead of stopping.")] = False,
     strict: Annotated[bool, Option("--strict", help="Refuse people and images that are in several splits.")] = False,
 ) -> None:
     """Write questions, answers and images in the format of another trainer, one file per split."""
+    from lavis_emovit.boxes import BoxSettings
     from lavis_emovit.exchange.export import dataset_name, export_data
     from lavis_emovit.exchange.formats import FORMATS
     from lavis_emovit.progress import progress
+    from lavis_emovit.settings import valid_settings
 
     chosen = [kind.strip() for kind in kinds.split(",")] if kinds is not None else []
     with progress("exporting") as line:
@@ -43,6 +51,7 @@ def data(
             kinds=chosen,
             join=join,
             as_shown=as_shown,
+            show=valid_settings(BoxSettings, {"show": box, "margin": margin}, "--box", "the command line"),
             skip_bad=skip_bad,
             strict=strict,
             progress=line.update,
@@ -60,6 +69,8 @@ def data(
         found = ", ".join(f"{kind} {count}" for kind, count in summary["shown_otherwise"].items())
         what = "are PNG now, as they are shown here" if as_shown else "show other pixels there; --as-shown prevents it"
         typer.echo(f"  note: images that {what}: {found}")
+    if summary["shared_whole"] is not None:
+        typer.echo(f"  warning: {summary['shared_whole']}; --box crop writes the part in the box")
     for text in summary["in_several_splits"]:
         typer.echo(f"  note: {text}")
     split = "train" if "train" in summary["splits"] else next(iter(summary["splits"]))

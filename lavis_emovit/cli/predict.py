@@ -59,6 +59,7 @@ def predict(
 ) -> None:
     """Let a tuned model say what it sees in images. An interrupted command with --out resumes if it is repeated."""
     from lavis_emovit import load_tuned
+    from lavis_emovit.boxes import SharedImages, box_identity
     from lavis_emovit.distributed.workers import killed_worker
     from lavis_emovit.progress import progress
     from lavis_emovit.tuned.inputs import input_images
@@ -81,11 +82,19 @@ def predict(
     workers = _num_workers(workers, len(found), batch_size)
     is_calibrated = threshold is not None or calibrated
     temperature = _temperature(tuned, batch_size, workers) if is_calibrated else 1.0
-    settings = PredictionSettings(askings, temperature, threshold, top_k)
+    settings = PredictionSettings(askings, temperature, threshold, top_k, tuned.box)
+    if not box_identity(tuned.box):
+        shared = SharedImages()
+        for image in found:
+            if image.record is not None:
+                shared.add(image.record.image, image.record.clip, image.record.box)
+        if (problem := shared.problem()) is not None:
+            typer.echo(f"warning: {problem}; the model was evaluated on whole images, without `box`", err=True)
     made_with = {
         **tuned.adapter.identity(),
         "questions": [(one.kind, one.method, one.benchmark.model_dump(mode="json")) for one in askings],
         "settings": [temperature, threshold, top_k, amp],
+        **box_identity(tuned.box),
     }
     file = PredictionFile(out, found, made_with, overwrite=overwrite) if out is not None else None
     left = file.left if file is not None else found

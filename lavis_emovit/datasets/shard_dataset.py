@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from lavis_emovit.boxes import BoxSettings
 from lavis_emovit.datasets.base import OrderedDataset
 from lavis_emovit.datasets.faults import FaultLog, FaultSettings
 from lavis_emovit.errors import DataError
@@ -40,7 +41,7 @@ class EmotionShardDataset(OrderedDataset):
 
     Args:
         index: the shards, or the path of their index.
-        image_processor, text_processor: called as `processor.read(bytes, clip, seed=...)`, and on every question.
+        image_processor, text_processor: called as `processor.read(bytes, clip, box, seed=...)`, and on every question.
         seed: seed of the augmentation and of the selection of pairs, which changes with every epoch.
         faults: how to treat samples that cannot be read; None: stop at the first.
         kinds, share, ...: see `DatasetSettings`.
@@ -116,6 +117,11 @@ class EmotionShardDataset(OrderedDataset):
         return TokenLengths.from_index(
             self.index, self.samples, self.length_buckets, kinds=self.kinds, max_pairs=self.max_pairs
         )
+
+    @property
+    def show(self) -> BoxSettings | None:
+        """What is shown of records with a box; None: the whole image."""
+        return getattr(self.image_processor, "box", None)
 
     def _choose_samples(self) -> Any:
         return self.index.samples_with(kinds=self.kinds)
@@ -221,7 +227,7 @@ class EmotionShardDataset(OrderedDataset):
             raise DataError(f"{self.index.folder}: {NO_FRAMES}")
         seed = self._item_seed("image", epoch, number)
         try:
-            return self.image_processor.read(sample.image_bytes, sample.record.clip, seed=seed)[0]
+            return self.image_processor.read(sample.image_bytes, sample.record.clip, sample.record.box, seed=seed)[0]
         except DataError as error:
             place = self.index.folder / self.index.key_of(int(self.samples[number]))
             raise SampleFaultError(

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from lavis_emovit.boxes import BoxSettings, SharedImages, box_identity, is_cropped, shown_bytes
 from lavis_emovit.errors import ConfigError, DataError, bullet_list
 from lavis_emovit.exchange.files import ImageNames, row_writer
 from lavis_emovit.exchange.formats import FORMATS, Conversation, Format
@@ -35,6 +36,7 @@ def export_data(
     kinds: Collection[str] = (),
     join: bool = False,
     as_shown: bool = False,
+    show: BoxSettings | None = None,
     skip_bad: bool = False,
     strict: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -49,6 +51,7 @@ def export_data(
         kinds: kinds of instructions to write; none: all.
         join: one conversation for each image, instead of one for each question.
         as_shown: write images that the trainer would decode to other pixels as PNG, as they are decoded here.
+        show: what to write of images whose record has a box; None: the whole image.
         skip_bad: skip records whose image cannot be used, with a count.
         strict: refuse people and images in several splits.
 
@@ -61,7 +64,9 @@ def export_data(
         raise DataError(f"{out}: already has content, and an export writes a folder of its own; use another --out")
     samples = open_samples(place, images)
     with atomic_folder(out) as folder:
-        export = _Export(folder, layout, kinds or INSTRUCTION_KINDS, join=join, as_shown=as_shown, skip_bad=skip_bad)
+        export = _Export(
+            folder, layout, kinds or INSTRUCTION_KINDS, join=join, as_shown=as_shown, show=show, skip_bad=skip_bad
+        )
         with ExitStack() as export.open_files:
             for number, (record, read_image) in enumerate(samples, start=1):
                 export.add(record, read_image)
@@ -72,6 +77,7 @@ def export_data(
             "format": format_name,
             "join": join,
             "as_shown": as_shown,
+            **box_identity(show),
             "kinds": sorted(kinds or INSTRUCTION_KINDS),
             "input": samples.origin,
             **export.account(),
@@ -112,10 +118,18 @@ class _Export:
     """One folder while it is written: its open files, and the account."""
 
     def __init__(
-        self, folder: Path, layout: Format, kinds: Collection[str], *, join: bool, as_shown: bool, skip_bad: bool
+        self,
+        folder: Path,
+        layout: Format,
+        kinds: Collection[str],
+        *,
+        join: bool,
+        as_shown: bool,
+        show: BoxSettings | None,
+        skip_bad: bool,
     ):
         self.folder, self.layout, self.kinds = folder, layout, kinds
-        self.join, self.as_shown, self.skip_bad = join, as_shown, skip_bad
+        self.join, self.as_shown, self.show, self.skip_bad = join, as_shown, show, skip_bad
         self.open_files = ExitStack()
         self.files: dict[str, str] = {}  # split -> name of its file
         self._writers: dict[str, Callable[[dict[str, Any]], None]] = {}
@@ -130,6 +144,7 @@ class _Export:
         self._split_of_image: dict[bytes, str] = {}  # sha256 of the bytes -> first split
         self._shared_images: set[bytes] = set()
         self._shown_otherwise: Counter[str] = Counter()
+        self._shared_whole = SharedImages()
 
     def add(self, record: EmotionRecord | DataError, read_image: Callable[[], bytes]) -> None:
         """Write the conversations of a record, and its image."""
@@ -147,11 +162,24 @@ class _Export:
             return
         try:
             data = read_image()
-            otherwise = shown_otherwise(data, turns=self.layout.embeds)
+            (written,) = self._shown(record, data)
+            otherwise = shown_otherwise(written, turns=self.layout.embeds)
         except DataError as error:
             self._fault("records whose image cannot be used", str(error), record.id)
             return
-        self._write(record, chosen, data, otherwise)
+        # The image decides what several splits share, also if its parts are written.
+        digest = hashlib.sha256(data).digest()
+        if is_cropped(record.box, self.show):
+            record = _of_the_crop(record)
+        else:
+            self._shared_whole.add(record.image, record.clip, record.box)
+        self._write(record, chosen, written, digest, otherwise)
+
+    def _shown(self, record: EmotionRecord, data: bytes) -> tuple[bytes, ...]:
+        try:
+            return shown_bytes(data, record.box, self.show)
+        except DataError as error:
+            raise DataError(f"the image of '{record.id}' cannot be used ({error})") from None
 
     def _chosen(self, record: EmotionRecord) -> list[tuple[int, Instruction]]:
         """The instructions to write, with their numbers; counts what is skipped."""
@@ -174,20 +202,24 @@ class _Export:
         return chosen
 
     def _write(
-        self, record: EmotionRecord, chosen: list[tuple[int, Instruction]], data: bytes, otherwise: tuple[str, ...]
+        self,
+        record: EmotionRecord,
+        chosen: list[tuple[int, Instruction]],
+        data: bytes,
+        source_digest: bytes,
+        otherwise: tuple[str, ...],
     ) -> None:
         split, path = record.split, record.image
         counts = self._counts.setdefault(split, Counter())
-        digest = hashlib.sha256(data).digest()
-        first_split = self._split_of_image.get(digest)
+        first_split = self._split_of_image.get(source_digest)
         if first_split is None:
-            self._split_of_image[digest] = split
+            self._split_of_image[source_digest] = split
             self._shown_otherwise.update(otherwise)
         elif first_split != split:
-            self._shared_images.add(digest)
+            self._shared_images.add(source_digest)
         if otherwise and self.as_shown:
             data, path = png_as_shown(data), str(PurePosixPath(path).with_suffix(".png"))
-            digest = hashlib.sha256(data).digest()
+        digest = hashlib.sha256(data).digest()
         num_names = len(self._names)
         # The split may have characters, too, that a plain name cannot have.
         image = f"{IMAGES_FOLDER}/{self._names.name(f'{split}/{path}', digest)}"
@@ -264,7 +296,16 @@ class _Export:
             "skipped_examples": self._examples,
             "in_several_splits": self._shared(),
             "shown_otherwise": dict(self._shown_otherwise),
+            "shared_whole": self._shared_whole.problem(),
         }
+
+
+def _of_the_crop(record: EmotionRecord) -> EmotionRecord:
+    """The record of the image in its box, a PNG; `extra` has what it was a part of."""
+    corners = ", ".join(f"{corner:g}" for corner in record.box or ())
+    extra = {**record.extra, "context_image": record.image, "context_box": corners}
+    image = str(PurePosixPath(record.image).with_suffix(".png"))
+    return record.model_copy(update={"image": image, "box": None, "extra": extra})
 
 
 def _conversations(

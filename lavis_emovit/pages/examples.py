@@ -62,7 +62,7 @@ def _of_run(tuned: Tuned) -> list[Example]:
     images = [item for item in items if item.record.clip is None]
     if len(images) < len(items):
         _note_clips(len(items) - len(images))
-    return [_example(item.image_bytes, item.truth.label) for item in images]
+    return [_example(item.shown(), item.truth.label) for item in images]
 
 
 def _note_clips(count: int) -> None:

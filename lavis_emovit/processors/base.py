@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from lavis.processors.base_processor import BaseProcessor
 
+from lavis_emovit.boxes import Box, BoxSettings, is_cropped, shown
 from lavis_emovit.clips.clip import Clip, FrameSettings
 from lavis_emovit.clips.reading import read_frames
 from lavis_emovit.errors import DataError
@@ -43,36 +44,55 @@ class ImageProcessor(BaseProcessor):
         """Which frames of clips are looked at; None: it reads images."""
         return getattr(self.settings, "frames", None)
 
+    @property
+    def box(self) -> BoxSettings | None:
+        """What is shown of a record with a box; None: the whole image."""
+        return getattr(self.settings, "box", None)
+
     def read(
-        self, data: bytes, clip: Clip | None = None, *, seed: int | None = None, max_pixels: int | None = None
+        self,
+        data: bytes,
+        clip: Clip | None = None,
+        box: Box | None = None,
+        *,
+        show: BoxSettings | None = None,
+        seed: int | None = None,
+        max_pixels: int | None = None,
     ) -> tuple[Any, tuple[float, ...] | None]:
         """An encoded image as model input, and None; with `frames`, a clip and the presentation times of its frames.
 
         All frames of a clip are cropped and flipped alike. An image is then a clip that shows it in every frame.
 
         Args:
+            box: of the record; of a clip, the same in every frame.
+            show: what is shown of a record with a box; None: as the settings say.
             max_pixels: of an image, see `decode_image`.
 
         Returns:
             float32 [3, H, W], or [3, F, H, W] with `frames`; and F times in seconds.
 
         Raises:
-            DataError: it cannot be decoded, or it is a clip and the settings have no `frames`.
+            DataError: it cannot be decoded, the box has no area in it, or it is a clip and the settings have no
+                `frames`.
         """
-        frames = self.frames
+        frames, show = self.frames, show or self.box
+        min_side_px = None if is_cropped(box, show) else self.min_side_px
         if clip is None:
-            found = self(decode_image(data, min_side_px=self.min_side_px, max_pixels=max_pixels), seed=seed)
+            image = decode_image(data, min_side_px=min_side_px, max_pixels=max_pixels)
+            (part,) = shown(image, box, show)
+            found = self(part, seed=seed)
             if frames is None:
                 return found, None
             return torch.stack([found] * frames.num_frames, dim=1), (0.0,) * frames.num_frames
         if frames is None:
             raise DataError(NO_FRAMES)
         draw = seed if self.is_random else None
-        shown = [
-            (time_s, self(image, seed=seed))
-            for time_s, image in read_frames(data, clip, frames, seed=draw, min_side_px=self.min_side_px)
-        ]
-        return torch.stack([pixels for _, pixels in shown], dim=1), tuple(round(time_s, 3) for time_s, _ in shown)
+        pixels, times_s = [], []
+        for time_s, image in read_frames(data, clip, frames, seed=draw, min_side_px=min_side_px):
+            (part,) = shown(image, box, show)
+            pixels.append(self(part, seed=seed))
+            times_s.append(round(time_s, 3))
+        return torch.stack(pixels, dim=1), tuple(times_s)
 
     def stack(self, images: Sequence[torch.Tensor]) -> torch.Tensor:
         """A batch of images from this processor, float32 [B, 3, image_size, image_size]; clips have [B, 3, F, ...]."""

@@ -5,15 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from lavis_emovit.boxes import BoxSettings
 from lavis_emovit.clips.clip import FrameSettings
 from lavis_emovit.errors import ConfigError
 from lavis_emovit.images import CLIP_MEAN, CLIP_STD
 from lavis_emovit.settings import Settings, SettingsT, valid_settings
 
 
-class _ImageSettings(Settings):
+class _BoxedSettings(Settings):
+    box: BoxSettings | None = None  # what is shown of a record with a box; null: the whole image
+
+    @model_serializer(mode="wrap")
+    def _without_new_keys(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Runs whose records have no boxes stay what they were before there was this key."""
+        return {key: value for key, value in dump(self).items() if key != "box" or value is not None}
+
+
+class _ImageSettings(_BoxedSettings):
     image_size: int = Field(default=224, ge=8, le=4096)
     mean: tuple[float, float, float] = CLIP_MEAN
     std: tuple[float, float, float] = CLIP_STD
@@ -50,7 +60,7 @@ class ImageTrainSettings(_ImageSettings):
         return self
 
 
-class ImageTextSettings(Settings):
+class ImageTextSettings(_BoxedSettings):
     """`emovit_image_text`: an image as the processor of an image-text model of transformers returns it.
 
     Attributes:

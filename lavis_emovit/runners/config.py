@@ -17,9 +17,19 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from lavis_emovit.boxes import box_identity
 from lavis_emovit.errors import ConfigError
 from lavis_emovit.paths import find_recipe
-from lavis_emovit.recipes import ROOT_KEYS, flatten, mapping_at, near, read_user_tree, resolve_datasets, resolve_model
+from lavis_emovit.recipes import (
+    ROOT_KEYS,
+    box_of,
+    flatten,
+    mapping_at,
+    near,
+    read_user_tree,
+    resolve_datasets,
+    resolve_model,
+)
 from lavis_emovit.runners.part_rates import part_problems
 from lavis_emovit.runners.settings import FREE_RUN_KEYS, LAVIS_RUN_KEYS, RunSettings
 from lavis_emovit.runners.splits import recipe_problems
@@ -120,6 +130,7 @@ class Config:
         problems += part_problems(run, model) if run is not None else []
         problems += _check_image_sizes(model, datasets)
         problems += _check_frames(model, datasets)
+        problems += _check_boxes(datasets) if run is not None and not run.evaluate else []
         datasets = _with_processor(model, nodes["datasets"], datasets_tree, datasets, problems)
         if run is not None and len(datasets) == len(nodes["datasets"]):
             problems += recipe_problems(run, datasets)
@@ -234,20 +245,27 @@ def _with_processor(
         return datasets
     node = make()
     own = f"{getattr(model, 'arch', '')} reads images with the processor of its weights"
+    found: dict[str, Settings] = {}
     for name in datasets:
-        if (given[name] or {}).get("vis_processor"):
-            advice = "remove it (model.max_side_px and model.processor set that one)"
+        if _has_more_than_boxes((given[name] or {}).get("vis_processor")):
+            advice = "remove all but `box` (model.max_side_px and model.processor set that one)"
             problems.append(f"datasets.{name}.vis_processor: {own}; {advice}")
         buckets = getattr(datasets[name], "length_buckets", None)
         shares = getattr(model, "share_prefix", False)
         if shares and buckets is not None and buckets.max_tokens is not None and buckets.image_tokens is None:
             advice = "set it to the most tokens of an image (docs/models.md), which its questions share"
             problems.append(f"datasets.{name}.length_buckets.image_tokens: max_tokens counts images too; {advice}")
-        trees[name]["vis_processor"] = {"train": dict(node), "eval": dict(node)}
-    return {
-        name: dataset.model_copy(update={"vis_processor": type(dataset.vis_processor)(train=node, eval=node)})  # type: ignore[attr-defined]
-        for name, dataset in datasets.items()
-    }
+        pair: Any = datasets[name].vis_processor  # type: ignore[attr-defined]
+        nodes = {split: {**node, **box_identity(box_of(datasets[name], split))} for split in ("train", "eval")}
+        trees[name]["vis_processor"] = nodes
+        found[name] = datasets[name].model_copy(update={"vis_processor": type(pair)(**nodes)})
+    return found
+
+
+def _has_more_than_boxes(given: Any) -> bool:
+    """Whether the `vis_processor` of a recipe says anything besides what is shown of records with a box."""
+    parts = given.values() if isinstance(given, Mapping) else [given]
+    return any(not isinstance(part, Mapping) or set(part) - {"box"} for part in parts if part)
 
 
 def _check_image_sizes(model: Settings | None, datasets: Mapping[str, Settings]) -> list[str]:
@@ -272,6 +290,18 @@ def _check_frames(model: Settings | None, datasets: Mapping[str, Settings]) -> l
         if frames is not None and frames.num_frames > most:
             problems.append(
                 f"{key}.frames.num_frames: {frames.num_frames}, model.frames.max_frames is {most}; raise it"
+            )
+    return problems
+
+
+def _check_boxes(datasets: Mapping[str, Settings]) -> list[str]:
+    """A model must be evaluated on what it was trained on."""
+    problems = []
+    for name, dataset in datasets.items():
+        if box_identity(box_of(dataset, "train")) != box_identity(box_of(dataset, "eval")):
+            problems.append(
+                f"datasets.{name}.vis_processor.eval.box: evaluation would show other parts of the images than "
+                "training; set train.box and eval.box alike"
             )
     return problems
 

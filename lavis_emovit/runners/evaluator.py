@@ -197,12 +197,13 @@ class Evaluator:
         `strip_s` are times of frames for a strip in one row.
         """
         # Records of two datasets may have the same id.
-        digest = hashlib.sha256(item.image_bytes).hexdigest()[:8]
+        shown = item.shown()
+        digest = hashlib.sha256(shown).hexdigest()[:8]
         name = f"{_file_name(item.record.id)}-{digest}{'-strip' if strip_s else ''}.jpg"
         path = self._folder.predictions / "images" / name
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(jpeg_of(small_copy(item.image_bytes, item.record.clip, THUMBNAIL_PX, strip_s)))
+            path.write_bytes(jpeg_of(small_copy(shown, item.record.clip, THUMBNAIL_PX, strip_s)))
         return Path("predictions", "images", name).as_posix()
 
 

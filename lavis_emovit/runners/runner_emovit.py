@@ -16,11 +16,13 @@ from lavis.common.registry import registry
 from lavis_emovit.checkpoints.checkpoint import checkpoint_name
 from lavis_emovit.checkpoints.finding import check_belongs, find_trained
 from lavis_emovit.checkpoints.training_state import Best, Position, read_model, read_position
+from lavis_emovit.datasets.shard_dataset import EmotionShardDataset
 from lavis_emovit.distributed import processes
 from lavis_emovit.distributed.seeding import seed_everything
 from lavis_emovit.distributed.signals import RunStopped, StopRequest
 from lavis_emovit.distributed.versions import package_versions
 from lavis_emovit.errors import WeightsError
+from lavis_emovit.evaluation.suite.benchmark_data import warn_of_shared_images
 from lavis_emovit.files import atomic_writer, explain_full_disk
 from lavis_emovit.models.protocol import Batch, EmotionModel
 from lavis_emovit.progress import progress
@@ -76,6 +78,10 @@ class RunnerEmoVIT:
         self.task, self.job_id = task, job_id
         self._best_metric = BestMetric.of(self.settings)
         self._splits = RecipeSplits.of(datasets, cfg, task)
+        for name, splits in datasets.items():
+            for split, samples in splits.items():
+                if isinstance(samples, EmotionShardDataset):
+                    warn_of_shared_images(f"datasets.{name}, split '{split}'", [samples.reader], samples.show)
         self.folder = folder or RunFolder.open(cfg)
         # Now, because an engine may spread the weights over the ranks.
         self._frozen_fingerprint, self._parameter_counts = model.frozen_fingerprint(), model.parameter_counts()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lavis_emovit.errors import ConfigError, DataError
 from lavis_emovit.evaluation.benchmarks import ALL_SPLITS, Method, RunBenchmarkSettings
-from lavis_emovit.recipes import resolve_dataset
+from lavis_emovit.recipes import box_of, resolve_dataset
 from lavis_emovit.runners.best import BestMetric
 from lavis_emovit.runners.settings import RunSettings
 from lavis_emovit.settings import Settings, nearest_name
@@ -99,10 +99,16 @@ class RecipeSplits:
         named = next((one.data.settings.dataset for one in benchmarks if one.processors is not None), None)
         if named is None and benchmarks:
             named = _dataset_with_frames(config, benchmarks[0].data.settings.dataset)
+        shows = {name: show for name, of in config.datasets.items() if (show := box_of(of)) is not None}
+        named = named or next(iter(shows), None)
         dataset: Any = config.datasets.get(named) if named is not None else None
+        image_processor = _eval_processor(dataset, "vis_processor")
+        if image_processor is not None and shows and named not in shows:
+            # Another dataset of the recipe has boxes.
+            image_processor |= {"box": next(iter(shows.values())).model_dump(mode="json")}
         return TrainedQuestions(
             questions=tuple(questions),
-            image_processor=_eval_processor(dataset, "vis_processor"),
+            image_processor=image_processor,
             text_processor=_eval_processor(dataset, "text_processor"),
             num_beams=config.run.num_beams,
             min_length=config.run.min_len,
@@ -285,13 +291,14 @@ def _of_splits(
             samples = datasets[dataset].get(split)
             if samples is None:
                 continue
+            show = getattr(samples, "show", None)  # custom datasets may have none
             if not isinstance(samples, EvaluatedSamples):
                 problems.append(f"run: split '{split}' of dataset '{dataset}' is a training split; it has no label set")
                 continue
             name = split if len(datasets) == 1 else f"{dataset}-{split}"
             settings = task.benchmark(dataset, split, samples)
             found[name] = RunBenchmark(
-                OpenBenchmark(name, settings, samples, samples.label_set),
+                OpenBenchmark(name, settings, samples, samples.label_set, show=show),
                 settings.scoring_method,
                 (samples.image_processor, samples.text_processor),
             )

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from lavis_emovit.boxes import SharedImages
 from lavis_emovit.errors import DataError
 from lavis_emovit.files import file_sha256
 from lavis_emovit.records import EmotionRecord, parse_record
@@ -100,10 +103,24 @@ class ShardReader:
 
     def read_record(self, sample: int) -> EmotionRecord:
         """The record of a sample without its image, so its checksum is not compared; raises as `read`."""
+        return self._parsed(self._record_bytes(sample), sample)
+
+    def shared_images(self, samples: Iterable[int]) -> SharedImages:
+        """Counts of images that several of these samples are about; unreadable ones are not counted."""
+        found = SharedImages()
+        for sample in samples:
+            with suppress(SampleFaultError):
+                # Most records have no box, and looking for the key is much faster than parsing.
+                if b'"box"' in (content := self._record_bytes(sample)):
+                    record = self._parsed(content, sample)
+                    found.add(record.image, record.clip, record.box)
+        return found
+
+    def _record_bytes(self, sample: int) -> bytes:
         columns = self.index.columns
         place = self.index.shard_of(sample) if self.index.records_name is None else _RECORDS_FILE
         start, size_bytes = int(columns["record_offset"][sample]), int(columns["record_bytes"][sample])
-        return self._parsed(self._read_bytes(place, start, size_bytes, sample), sample)
+        return self._read_bytes(place, start, size_bytes, sample)
 
     def close(self) -> None:
         """Close all file handles; the next read opens them again."""

@@ -18,8 +18,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lavis_emovit.boxes import part_of
 from lavis_emovit.clips.clip import FrameSettings
+from lavis_emovit.errors import DataError
 from lavis_emovit.files import atomic_writer, file_sha256, read_file
+from lavis_emovit.images import image_size_px
 from lavis_emovit.records import EmotionRecord
 from lavis_emovit.shards.clips import pack_clip
 from lavis_emovit.shards.columns import NO_LABEL, append_sample, empty_columns, sample_crc32
@@ -31,7 +34,7 @@ SHARD_NAME = "shard-{number:06d}.tar"
 WORK_FOLDER = ".build"
 NOT_FOUND = f"cannot be read ({os.strerror(errno.ENOENT)})"
 # Increase it when the same input gives different bytes than before.
-WRITER_VERSION = 2
+WRITER_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -132,11 +135,11 @@ def _write(job: ShardJob, on_sample: Callable[[], None]) -> ShardDraft:
         for line, key in zip(job.records, job.keys):
             record = EmotionRecord.model_validate_json(line)
             try:
-                suffix, image_bytes = _read_image(job, record)
+                suffix, image_bytes, scale = _read_image(job, record)
             except BadImageError as error:
                 draft.bad.append((record.id, str(error)))
             else:
-                record_bytes = line.encode("utf-8")
+                record_bytes = (line if scale == (1, 1) else _scaled(record, scale).to_json()).encode("utf-8")
                 for name, data in sorted({suffix: image_bytes, RECORD_SUFFIX: record_bytes}.items()):
                     tar.addfile(_header(f"{key}.{name}", data), io.BytesIO(data))
                 written.append((record, sample_crc32(image_bytes, record_bytes)))
@@ -168,16 +171,30 @@ def _header(name: str, data: bytes) -> tarfile.TarInfo:
     return header
 
 
-def _read_image(job: ShardJob, record: EmotionRecord) -> tuple[str, bytes]:
-    """(suffix, bytes) of a record's image or clip."""
+def _read_image(job: ShardJob, record: EmotionRecord) -> tuple[str, bytes, tuple[float, float]]:
+    """(suffix, bytes) of a record's image or clip; and if the record has a box, by which its pixels were scaled."""
     if record.clip is not None:
-        return pack_clip(Path(job.image_root), record, record.clip, job.frames, job.resize_px)
+        if record.box is not None and job.resize_px is not None:
+            raise BadImageError(f"{record.image}: a clip whose record has a box cannot be shrunk")
+        return *pack_clip(Path(job.image_root), record, record.clip, job.frames, job.resize_px), (1, 1)
     try:
         data = read_file(Path(job.image_root, record.image))
     except OSError as error:
         raise BadImageError(f"cannot be read ({error.strerror}): {record.image}") from None
     try:
         suffix = check_image(data)
-        return suffix, data if job.resize_px is None else shrink_image(data, job.resize_px)
-    except BadImageError as error:
+        small = data if job.resize_px is None else shrink_image(data, job.resize_px)
+        if record.box is None:
+            return suffix, small, (1, 1)
+        (old_width, old_height), (width, height) = image_size_px(data), image_size_px(small)
+        part_of(record.box, (old_width, old_height))
+        return suffix, small, (width / old_width, height / old_height)
+    except (BadImageError, DataError) as error:
         raise BadImageError(f"{record.image}: {error}") from None
+
+
+def _scaled(record: EmotionRecord, scale: tuple[float, float]) -> EmotionRecord:
+    """The record with its box in pixels of an image that was scaled in width and height."""
+    assert record.box is not None
+    left, top, right, bottom = record.box
+    return record.model_copy(update={"box": (left * scale[0], top * scale[1], right * scale[0], bottom * scale[1])})

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lavis_emovit.boxes import part_of
 from lavis_emovit.distributed.engine import Engine, Lost, ProcessEngine
 from lavis_emovit.emotion.labels import CUSTOM_PREFIX, get_label_set
 from lavis_emovit.emotion.labels_faces import EXPRESSIONS7, FACE_SETS
@@ -19,7 +20,7 @@ from lavis_emovit.errors import DataError, UserError, first_line
 from lavis_emovit.files import read_file
 from lavis_emovit.images import decode_image, image_size_px
 from lavis_emovit.progress import progress
-from lavis_emovit.records import Box, EmotionRecord
+from lavis_emovit.records import EmotionRecord
 from lavis_emovit.teachers.answers import AnswerFile, AnswerRow, View
 from lavis_emovit.teachers.catalogue import AnyTeacher
 from lavis_emovit.teachers.choosing import OK, FaceSettings, choose_face
@@ -149,7 +150,7 @@ def _question(
         data = read_file(image_root / record.image)
         view = View(hashlib.sha256(data).hexdigest())
         if record.box is not None:
-            view = View(view.sha256, _part(record.box, image_size_px(data), settings.margin))
+            view = View(view.sha256, part_of(record.box, image_size_px(data), settings.margin))
     except (OSError, DataError) as error:
         return _Asked(record, View(""), [_unreadable(error)] * len(teachers)), None
     found = [answers.get(teacher.title, view) for teacher in teachers]
@@ -186,20 +187,6 @@ def showing(teachers: tuple[AnyTeacher, ...]) -> Iterator[Callable[[Question], L
             return Look(tuple(found), tuple(worker.num_restarts - number for worker, number in zip(workers, before)))
 
         yield look
-
-
-def _part(box: Box, size: tuple[int, int], margin: float) -> tuple[int, int, int, int]:
-    """The box with a margin on all sides, inside the image. DataError for a box outside of the image."""
-    more = (margin * (box[2] - box[0]), margin * (box[3] - box[1]))
-    part = (
-        max(0, int(box[0] - more[0])),
-        max(0, int(box[1] - more[1])),
-        min(size[0], int(box[2] + more[0]) + 1),
-        min(size[1], int(box[3] + more[1]) + 1),
-    )
-    if part[0] >= part[2] or part[1] >= part[3]:
-        raise DataError(f"the box {box} is outside of the image of {size[0]} x {size[1]} pixels")
-    return part
 
 
 def with_expression(

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from lavis_emovit.records import Box
+from lavis_emovit.boxes import Box
 from lavis_emovit.settings import Settings
 from lavis_emovit.teachers.faces import Answer, Face
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
+from lavis_emovit.boxes import Box
 from lavis_emovit.emotion.labels_faces import EXPRESSIONS8
 from lavis_emovit.errors import DataError
-from lavis_emovit.records import Box
 from lavis_emovit.settings import FrozenModel
 
 Point = tuple[float, float]  # x to the right, y down, in pixels of the image

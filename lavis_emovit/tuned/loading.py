@@ -18,6 +18,7 @@ from lavis_emovit.tuned.inputs import input_images
 from lavis_emovit.tuned.predictions import Asking, ImagePrediction, PredictionSettings, predict
 
 if TYPE_CHECKING:
+    from lavis_emovit.boxes import BoxSettings
     from lavis_emovit.evaluation.adapters.lavis_model import LavisModel
     from lavis_emovit.models.protocol import EmotionModel
 
@@ -50,6 +51,11 @@ class Tuned:
     def txt_processors(self) -> dict[str, Any]:
         """As `vis_processors`."""
         return {"train": self.text_processor, "eval": self.text_processor}
+
+    @property
+    def box(self) -> BoxSettings | None:
+        """What it sees of records with a box, as in the run; None: the whole image."""
+        return getattr(self.image_processor, "box", None)
 
     @cached_property
     def label_set(self) -> LabelSet | None:
@@ -115,7 +121,7 @@ class Tuned:
         """
         given = [places] if isinstance(places, str | Path) else places
         images = input_images([str(place) for place in given], image_root)
-        settings = PredictionSettings(self.askings(kinds))
+        settings = PredictionSettings(self.askings(kinds), show=self.box)
         return [row for rows in predict(self.adapter, images, settings, batch_size=batch_size) for row in rows]
 
     def asked(self, kind: Any) -> TrainedQuestion:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import ConfigDict, Field, FiniteFloat
 
+from lavis_emovit.boxes import BoxSettings
 from lavis_emovit.emotion.labels import LabelSet, get_label_set
 from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.evaluation.adapters.base import Item
@@ -82,19 +83,21 @@ class PredictionSettings:
         temperature: divides log-scores of labels before they become probabilities, see `calibrating`.
         threshold: confidence below which the model abstains; None: never.
         top_k: labels in `probabilities`; None: all.
+        show: what the model sees of records with a box; None: the whole image.
     """
 
     askings: tuple[Asking, ...]
     temperature: float = 1.0
     threshold: float | None = None
     top_k: int | None = None
+    show: BoxSettings | None = None
 
 
 class _Images:
     """The batches of images, prepared, as a dataset of torch."""
 
-    def __init__(self, images: Sequence[InputImage], model: LanguageModel, batch_size: int):
-        self._images, self._model, self._size = images, model, batch_size
+    def __init__(self, images: Sequence[InputImage], model: LanguageModel, batch_size: int, show: BoxSettings | None):
+        self._images, self._model, self._size, self._show = images, model, batch_size, show
 
     def __len__(self) -> int:
         return -(-len(self._images) // self._size)
@@ -110,7 +113,7 @@ class _Images:
         record = image.record or ANY_RECORD.model_copy(update={"clip": image.clip})
         item = Item(record, b"", Truth())
         try:
-            return prepare(Item(item.record, image.read(), item.truth), self._model)
+            return prepare(Item(item.record, image.read(), item.truth, self._show), self._model)
         except OSError as error:
             return Prepared(item, problem=f"cannot be read: {os.strerror(error.errno) if error.errno else error}")
         except DataError as error:
@@ -135,7 +138,7 @@ def predict(
 
     from lavis_emovit.distributed.workers import ignore_stop_signals, unchanged
 
-    batches: Any = _Images(images, model, batch_size)
+    batches: Any = _Images(images, model, batch_size, settings.show)
     loader = DataLoader(
         batches,
         batch_size=None,

@@ -39,7 +39,7 @@ SURFACE = {
     " --labels --port --threshold MODEL",
     "doctor": "--answer-tokens --gpu --gpus --images --json --options --pairs-per-image --question-tokens --recipe"
     " --utilisation MORE",
-    "export data": "--as-shown --format --images --join --kinds --out --skip-bad --strict PLACE",
+    "export data": "--as-shown --box --format --images --join --kinds --margin --out --skip-bad --strict PLACE",
     "export rewards": "--format --leave-out --options --out --overwrite PRESET",
     "pack": "--base --step MODEL TARGET",
     "push": "--base --dry-run --license --message --public --revision --step MODEL REPO",

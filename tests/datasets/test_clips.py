@@ -128,7 +128,7 @@ class _Reads(LanguageModel):
 
 
 class _ReadsClips(_Reads):
-    def prepare_clip(self, data, clip):
+    def prepare_clip(self, data, clip, box=None, show=None):
         return self._processor.read(data, clip)
 
 

@@ -42,7 +42,7 @@ def suite(tmp_path_factory):
     folder = make_suite(tmp_path_factory.mktemp("suites") / "trial")
     for benchmark in read_folder(folder).benchmarks:
         ids = dict.fromkeys(row.record_id for rows in benchmark.rows.values() for row in rows)
-        keep_images(folder, benchmark, 3, ((record_id, jpeg(200), None) for record_id in ids))
+        keep_images(folder, benchmark, 3, ((record_id, lambda: jpeg(200), None) for record_id in ids))
     return folder
 
 
@@ -193,7 +193,7 @@ def test_images_are_read_as_far_as_needed_and_old_ones_are_deleted(tmp_path):
     def items():
         for record_id in [chosen[0], "emoset/other", chosen[1], "emoset/never"]:
             seen.append(record_id)
-            yield record_id, jpeg(10) if record_id == chosen[0] else b"no image", None
+            yield record_id, lambda: jpeg(10) if record_id == chosen[0] else b"no image", None  # noqa: B023, called at once
 
     old = folder / "pictures" / "scenes" / "old.jpg"
     old.parent.mkdir(parents=True)
@@ -212,7 +212,7 @@ def test_clips_are_film_strips_in_two_rows(tmp_path):
     (benchmark, *_) = read_folder(folder).benchmarks
     chosen = list(images_to_keep(benchmark, 1))
     frames = bundle_of([(number / 10, "jpg", jpeg(40 * number)) for number in range(6)])
-    keep_images(folder, benchmark, 1, [(record_id, frames, Clip()) for record_id in chosen])
+    keep_images(folder, benchmark, 1, [(record_id, lambda: frames, Clip()) for record_id in chosen])
     with Image.open(folder / image_path("scenes", chosen[0])) as strip:
         assert strip.size == (3 * 180, 2 * 120)
         shades = [strip.getpixel((90 + 180 * column, 60 + 120 * row))[0] for row in (0, 1) for column in range(3)]

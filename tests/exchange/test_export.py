@@ -10,6 +10,7 @@ Properties:
   several splits are reported, or refused;
 - wrong settings are reported together; missing and broken images, damaged shards, an existing folder, repeated ids,
   splits with one file name, and an export of nothing are refused, and leave nothing behind;
+- parts of images in boxes are exported, and several people in one whole image are counted;
 - files of others in these formats become records, and contradictions in exported files are refused.
 """
 
@@ -26,6 +27,7 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from lavis_emovit.boxes import BoxSettings
 from lavis_emovit.errors import ConfigError, DataError
 from lavis_emovit.exchange.export import export_data
 from lavis_emovit.exchange.files import ImageNames
@@ -322,6 +324,30 @@ def test_unusable_images_are_reported_together(folder, tmp_path):
     summary = export_data(str(root), tmp_path / "out", "llava", skip_bad=True)
     assert summary["skipped"] == {"records whose image cannot be used": 3}
     assert_same(read_back(tmp_path / "out", ".", tmp_path / "to"), root, records[:9] + records[12:])
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_parts_of_images_are_exported(tmp_path, name):
+    image = Image.new("RGB", (40, 30), "red")
+    image.paste("blue", (20, 0, 40, 30))
+    image.save(tmp_path / "pair.png")
+    one = {"kind": "reasoning", "question": "Why?", "answer": "So.", "provenance": "human"}
+    common = {"image": "pair.png", "split": "train", "source": "x", "instructions": [one]}
+    boxes = {"x/left": (2.0, 3.0, 12.0, 13.0), "x/right": (20.0, 0.0, 44.0, 30.0), "x/scene": None}
+    write_records(tmp_path / "records.jsonl", [EmotionRecord(id=key, box=box, **common) for key, box in boxes.items()])
+    whole = export_data(str(tmp_path / "records.jsonl"), tmp_path / "whole", name)
+    assert whole["shared_whole"].startswith("2 records are about one of several people or faces in 1 images")
+    summary = export_data(str(tmp_path / "records.jsonl"), tmp_path / "out", name, show=BoxSettings(show="crop"))
+    assert summary["shared_whole"] is None and summary["splits"]["train"]["images"] == 3
+    assert summary["box"] == {"show": "crop", "margin": 0.0}
+    colours = {}
+    for key, (record, data) in read_back(tmp_path / "out", ".", tmp_path / "to").items():
+        colours[key] = Image.open(io.BytesIO(data)).convert("RGB").getcolors()
+        context = {} if key == "x/scene" else {"context_image": "pair.png", "context_box": "2, 3, 12, 13"}
+        assert record.box is None and (key == "x/right" or record.extra == context)
+    whole_colours = [(600, (0, 0, 255)), (600, (255, 0, 0))]
+    assert colours.pop("x/scene") in (whole_colours, whole_colours[::-1])
+    assert colours == {"x/left": [(100, (255, 0, 0))], "x/right": [(600, (0, 0, 255))]}
 
 
 def test_people_and_images_in_several_splits_are_reported(folder, tmp_path):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, get_args, runtime_checkable
 
+from lavis_emovit.boxes import Box, BoxSettings, shown_bytes
 from lavis_emovit.clips.clip import Clip
 from lavis_emovit.emotion.labels import LabelSet
 from lavis_emovit.errors import DataError
@@ -24,11 +25,23 @@ from lavis_emovit.settings import Settings
 
 @dataclass(frozen=True)
 class Item:
-    """A record of a benchmark with its encoded image and what is true about it."""
+    """A record of a benchmark with its encoded image and what is true about it.
+
+    Attributes:
+        show: what models see of a record with a box; None: the whole image.
+    """
 
     record: EmotionRecord
     image_bytes: bytes
     truth: Truth
+    show: BoxSettings | None = None
+
+    def shown(self) -> bytes:
+        """The encoded image that models see; of a clip, all of it. DataError if the box has no area in the image."""
+        if self.record.clip is not None:
+            return self.image_bytes
+        (data,) = shown_bytes(self.image_bytes, self.record.box, self.show)
+        return data
 
 
 @dataclass(frozen=True)
@@ -59,11 +72,13 @@ class LanguageModel(EvaluatedModel, Protocol):
         decoding: what a prompt may decide about its written answers, such as `num_beams`.
         images_at_once: number of images in a batch that it needs to be fast; 0: any.
         scores_any_text: whether `score` takes a single candidate of any length, such as a reference answer.
+        tuned_show: what it was tuned to see of records with a box; None: it was not, or on whole images.
     """
 
     methods: frozenset[Method]
     decoding: frozenset[str] = frozenset()
     scores_any_text: bool = True
+    tuned_show: BoxSettings | None = None
 
     def facts(self) -> dict[str, str]:
         """What a reader of the numbers must know about the model besides its name: fact -> value, for a table."""
@@ -81,8 +96,13 @@ class LanguageModel(EvaluatedModel, Protocol):
         """
         ...
 
-    def prepare_clip(self, data: bytes, clip: Clip) -> tuple[Any, tuple[float, ...] | None]:
+    def prepare_clip(
+        self, data: bytes, clip: Clip, box: Box | None = None, show: BoxSettings | None = None
+    ) -> tuple[Any, tuple[float, ...] | None]:
         """A clip as `score` and `write` take it, and the presentation times of its frames in seconds.
+
+        Args:
+            box, show: of a record with a box, and what is shown of it.
 
         Raises:
             DataError: it cannot be decoded, or the model reads only images.

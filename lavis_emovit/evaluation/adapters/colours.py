@@ -42,7 +42,7 @@ class ColoursBaseline(Baseline):
         self._head.fit(features, truths, label_set.labels if label_set is not None else None)
 
     def predict(self, items: Sequence[Item]) -> list[dict[str, float]]:
-        return self._head.predict(_features([item.image_bytes for item in items]))
+        return self._head.predict(_features([item.shown() for item in items]))
 
 
 def _features(images: Sequence[bytes]) -> np.ndarray:

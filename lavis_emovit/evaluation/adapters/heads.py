@@ -24,7 +24,7 @@ _TINY = 1e-12
 
 def encoded(items: Sequence[Item], features_of: Callable[[Sequence[bytes]], np.ndarray]) -> np.ndarray:
     """Features [N, D] of N items, of which at least one; an image that cannot be decoded raises DataError."""
-    images = [item.image_bytes for item in items]
+    images = [item.shown() for item in items]
     starts = range(0, len(images), IMAGES_PER_PASS)
     return np.concatenate([features_of(images[start : start + IMAGES_PER_PASS]) for start in starts])
 
@@ -50,12 +50,12 @@ def decodable(
     source = iter(items)
     while part := list(islice(source, at_once)):
         try:
-            found = [(features_of([item.image_bytes for item in part]), part)]
+            found = [(features_of([item.shown() for item in part]), part)]
         except DataError:
             found = []
             for item in part:
                 try:
-                    found.append((features_of([item.image_bytes]), [item]))
+                    found.append((features_of([item.shown()]), [item]))
                 except DataError as error:
                     faulty.append(f"'{item.record.id}': {error}")
         for rows, kept in found:

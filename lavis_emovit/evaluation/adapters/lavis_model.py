@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from lavis_emovit.boxes import WHOLE, Box, BoxSettings
 from lavis_emovit.clips.clip import Clip, FrameSettings
 from lavis_emovit.errors import ConfigError, WeightsError
 from lavis_emovit.evaluation.adapters.base import Failure, LanguageModel, ModelPlace, register_adapter
@@ -136,9 +137,11 @@ class LavisModel(LanguageModel):
         """A normalised image, float32 [3, H, W]; of a model of clips [3, F, H, W]. See `decode_image`."""
         return self._image_processor.read(image_bytes, max_pixels=max_pixels)[0]
 
-    def prepare_clip(self, data: bytes, clip: Clip) -> tuple[torch.Tensor, tuple[float, ...] | None]:
+    def prepare_clip(
+        self, data: bytes, clip: Clip, box: Box | None = None, show: BoxSettings | None = None
+    ) -> tuple[torch.Tensor, tuple[float, ...] | None]:
         """A normalised clip, float32 [3, F, H, W]."""
-        return self._image_processor.read(data, clip)
+        return self._image_processor.read(data, clip, box, show=show or WHOLE)
 
     def still_at_each_frame(self, clip: torch.Tensor) -> list[torch.Tensor]:
         """See `LanguageModel`; F clips, each float32 [3, F, H, W]."""
@@ -263,7 +266,9 @@ def open_lavis_model(entry: LavisModelSettings, place: ModelPlace) -> LavisModel
             raise ConfigError([f"{key}.frames: {values['arch']} reads images only; remove it"], key)
         image_processor = changed
         identity |= {"clip_frames": frames.model_dump()}
-    return LavisModel(model.to(device), image_processor, text_processor, run=run, device=device, identity=identity)
+    found = LavisModel(model.to(device), image_processor, text_processor, run=run, device=device, identity=identity)
+    found.tuned_show = _show_of_run(tuned)
+    return found
 
 
 def with_frames(image_processor: Any, frames: FrameSettings) -> Any:
@@ -279,6 +284,13 @@ def _frames_of_run(tuned: TunedFiles | None) -> FrameSettings | None:
     processor = tuned.questions.get("image_processor") if tuned is not None else None
     frames = (processor or {}).get("frames")
     return None if frames is None else FrameSettings.model_validate(frames)
+
+
+def _show_of_run(tuned: TunedFiles | None) -> BoxSettings | None:
+    """What a tuned model was evaluated on of records with a box; None: it does not say."""
+    processor = tuned.questions.get("image_processor") if tuned is not None else None
+    show = (processor or {}).get("box")
+    return None if show is None else BoxSettings.model_validate(show)
 
 
 def _with_trained(entry: LavisModelSettings, tuned: TunedFiles | None) -> LavisModelSettings:

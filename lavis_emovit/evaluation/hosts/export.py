@@ -98,7 +98,7 @@ def _write_tasks(folder: Path, out: Path, benchmark: OpenBenchmark, count: Calla
         for number in benchmark.numbers():
             for item in benchmark.image_items([number]):
                 num_images += 1
-                image = _image_file(folder, item.image_bytes)
+                image = _image_file(folder, item.shown())
                 requests = BatchRequests([Prepared(item)], task.settings, "generation", task.label_set)
                 unanswered = requests.rows(dict.fromkeys(range(len(requests.questions)), ""))
                 for place, (question, row) in enumerate(zip(requests.questions, unanswered)):

@@ -65,7 +65,7 @@ def write_table(folder: Path, benchmark: OpenBenchmark, count: Callable[[], None
         for number in benchmark.numbers():
             for item in benchmark.image_items([number]):
                 num_records += 1
-                image = base64.b64encode(item.image_bytes).decode()
+                image = base64.b64encode(item.shown()).decode()
                 for row in _rows(benchmark, item):
                     right = letters[row.options.index(row.right)]
                     options = [*row.options, *[""] * (len(letters) - len(row.options))]

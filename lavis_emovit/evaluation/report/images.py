@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice, zip_longest
 from pathlib import Path
@@ -145,23 +145,27 @@ def small_copy(data: bytes, clip: Clip | None, side_px: int, strip_s: Sequence[f
 
 
 def keep_images(
-    folder: Path, benchmark: BenchmarkRows, num_images: int, items: Iterable[tuple[str, bytes, Clip | None]]
+    folder: Path,
+    benchmark: BenchmarkRows,
+    num_images: int,
+    items: Iterable[tuple[str, Callable[[], bytes], Clip | None]],
 ) -> None:
     """Write small copies of the images that a suite shows, and delete those that it no longer shows.
 
-    `items` are id, encoded image or clip, and `clip` of the benchmark's records; they are read only as far as needed.
+    `items` are id, function that returns the encoded image or clip, and `clip` of the benchmark's records; they are
+    read only as far as needed.
     """
     wanted = {one: folder / image_path(benchmark.name, one) for one in images_to_keep(benchmark, num_images)}
     for path in (folder / IMAGES_FOLDER / benchmark.name).glob("*.jpg"):
         if path not in wanted.values():
             path.unlink()
     missing = {record_id for record_id, path in wanted.items() if not path.exists()}
-    for record_id, image_bytes, clip in items if missing else ():
+    for record_id, read_image, clip in items if missing else ():
         if record_id in missing:
             missing.discard(record_id)
             # A damaged image has its error in its row; the page shows "no image".
             with contextlib.suppress(DataError):
-                image = small_copy(image_bytes, clip, THUMBNAIL_PX)
+                image = small_copy(read_image(), clip, THUMBNAIL_PX)
                 wanted[record_id].parent.mkdir(parents=True, exist_ok=True)
                 wanted[record_id].write_bytes(jpeg_of(image))
         if not missing:

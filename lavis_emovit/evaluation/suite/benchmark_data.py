@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -13,6 +14,7 @@ import torch
 from omegaconf import OmegaConf
 from torch.utils.data import DataLoader, Dataset
 
+from lavis_emovit.boxes import SET_BOX, BoxSettings, box_identity
 from lavis_emovit.distributed import heartbeat, processes
 from lavis_emovit.distributed.workers import ignore_stop_signals, unchanged
 from lavis_emovit.emotion.answer_options import MOST_LETTERS
@@ -33,10 +35,13 @@ from lavis_emovit.evaluation.suite_settings import SuiteSettings
 from lavis_emovit.evaluation.trained_questions import TrainedQuestion, trained_question
 from lavis_emovit.evaluation.truths import label_in, truth_of
 from lavis_emovit.progress import progress
+from lavis_emovit.recipes import box_of
 from lavis_emovit.registered import ADD_DATASET
 from lavis_emovit.settings import merge_settings
 from lavis_emovit.shards.index import ShardIndex
 from lavis_emovit.shards.reader import SampleFaultError, ShardReader, ShardSample
+
+logger = logging.getLogger(__name__)
 
 
 class Samples(Protocol):
@@ -66,7 +71,11 @@ class JoinedSamples:
 
 @dataclass(frozen=True)
 class OpenBenchmark:
-    """A benchmark whose data are available; the hashes identify its samples and those that baselines learn from."""
+    """A benchmark whose data are available; the hashes identify its samples and those that baselines learn from.
+
+    Attributes:
+        show: what models see of records with a box; None: the whole image.
+    """
 
     name: str
     settings: BenchmarkSettings
@@ -75,6 +84,7 @@ class OpenBenchmark:
     train_samples: Samples | None = None
     data_hash: str = ""
     train_hash: str | None = None
+    show: BoxSettings | None = None
 
     def numbers(self) -> Sequence[int]:
         """The samples of the benchmark, in the order of the shards."""
@@ -94,6 +104,12 @@ class OpenBenchmark:
         """Whether its first record is a clip."""
         first = next(self.items(), None)
         return first is not None and first.record.clip is not None
+
+    @functools.cached_property
+    def has_boxes(self) -> bool:
+        """Whether its first record is about a part of its image."""
+        first = next(self.items(), None)
+        return first is not None and first.record.box is not None
 
     def image_items(self, numbers: Iterable[int]) -> Iterator[Item]:
         """As `items`, for programs that read no clips; also DataError for a clip."""
@@ -124,7 +140,7 @@ class OpenBenchmark:
                 raise DataError(f"{error} A benchmark needs all of its samples.") from None
             truth = truth_of(sample.record, self.settings, self.label_set)
             if truth is not None:
-                yield Item(sample.record, sample.image_bytes, truth)
+                yield Item(sample.record, sample.image_bytes, truth, self.show)
 
 
 def open_benchmarks(settings: SuiteSettings) -> tuple[dict[str, OpenBenchmark], dict[str, str]]:
@@ -165,7 +181,8 @@ def open_benchmark(
             f"no dataset '{settings.dataset}' of records is registered; `emovit data list` names them. {ADD_DATASET}"
         )
     config = merge_settings(OmegaConf.create(dict(dataset_config or {})), settings.config, f"{name}.config")
-    indexes = builder_class(config or None).prepare()
+    builder = builder_class(config or None)
+    indexes = builder.prepare()
     is_whole = settings.split == ALL_SPLITS and ALL_SPLITS not in indexes
     if settings.split not in indexes and not is_whole:
         names = ", ".join(indexes)
@@ -184,7 +201,8 @@ def open_benchmark(
     label_set = label_set_of(settings, label_sets, str(parts[0].folder))
     if label_set is not None:
         _check_labels(settings, parts, label_set)
-    readers = [ShardReader(index) for index in parts]
+    readers, show = [ShardReader(index) for index in parts], box_of(getattr(builder, "settings", None))
+    warn_of_shared_images(name, readers, show)
     if any(variant.marks == "letters" for variant in settings.variants):
         _check_letters(settings, readers, label_set)
     hashes = [index.hash for index in parts]
@@ -196,6 +214,7 @@ def open_benchmark(
         ShardReader(train_index) if train_index is not None else None,
         hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest(),
         train_index.hash if train_index is not None else None,
+        show,
     )
     if settings.kind == "words":
         _check_wheels(opened)
@@ -212,6 +231,15 @@ def open_benchmark(
         subject = record_subject(first.record, of_records) if has_subject else "picture"
         opened = replace(opened, settings=settings.model_copy(update={"subject": subject}))
     return opened
+
+
+def warn_of_shared_images(name: str, readers: Iterable[ShardReader], show: BoxSettings | None) -> None:
+    """Warn about several people in one image that is shown whole. Remote shards are not read for it."""
+    for reader in readers if not box_identity(show) and processes.is_main() else ():
+        if reader.index.cache is None:
+            problem = reader.shared_images(range(len(reader))).problem()
+            if problem is not None:
+                logger.warning("%s: %s; %s (docs/datasets.md)", name, problem, SET_BOX)
 
 
 def _check_wheels(benchmark: OpenBenchmark) -> None:

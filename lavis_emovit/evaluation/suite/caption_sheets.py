@@ -47,7 +47,7 @@ def sheet_of_suite(
     captions = [_captions(folder, settings, opened, writer) for writer in (first, second)]
     made = make_pairs((first, captions[0]), (second, captions[1]), seed, limit)
     wanted = {pair.record_id for pair in made.pairs}
-    images = {item.record.id: item.image_bytes for item in opened.items() if item.record.id in wanted}
+    images = {item.record.id: item.shown() for item in opened.items() if item.record.id in wanted}
     write_sheet(out, made, images, seed, question)
     return made
 

@@ -70,7 +70,7 @@ def _judge(
     items: Iterator[Item] = (item for item in benchmark.items() if item.record.id in waiting)
     with closing(ImageFiles(chat)) as files:
         while some := list(islice(items, 2 * chat.max_in_flight)):
-            pairs = [(row, files.put(item.image_bytes)) for item in some for row in waiting[item.record.id]]
+            pairs = [(row, files.put(item.shown())) for item in some for row in waiting[item.record.id]]
             requests = [
                 judge_request(row, image, prompt, chat)
                 if part == "quality"

@@ -75,9 +75,10 @@ def prepare(item: Item, model: LanguageModel) -> Prepared:
     try:
         # The encoded image is not needed any more, and need not travel from a loader's process.
         rest = replace(item, image_bytes=b"")
-        if item.record.clip is not None:
-            return Prepared(rest, *model.prepare_clip(item.image_bytes, item.record.clip))
-        return Prepared(rest, model.prepare(item.image_bytes))
+        record = item.record
+        if record.clip is not None:
+            return Prepared(rest, *model.prepare_clip(item.image_bytes, record.clip, record.box, item.show))
+        return Prepared(rest, model.prepare(item.shown()))
     except DataError as error:
         return Prepared(item, problem=str(error))
 

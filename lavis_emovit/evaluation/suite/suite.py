@@ -26,6 +26,7 @@ import torch
 import yaml
 from filelock import FileLock, Timeout
 
+from lavis_emovit.boxes import box_identity
 from lavis_emovit.distributed import heartbeat, processes
 from lavis_emovit.distributed.seeding import limit_threads
 from lavis_emovit.distributed.versions import package_versions
@@ -159,7 +160,7 @@ def _summarise(
 
         for one in rows:
             items = benchmarks[one.name].items()
-            images = ((item.record.id, item.image_bytes, item.record.clip) for item in items)
+            images = ((item.record.id, item.shown, item.record.clip) for item in items)
             keep_images(folder.path, one, settings.num_images, images)
         logger.info("report: %s", write_report(folder.path, summary=summary))
     return summary
@@ -264,6 +265,10 @@ class _SuiteRun:
     def _evaluate_language_model(self, name: str, model: LanguageModel, benchmark: OpenBenchmark) -> None:
         """All methods, in batches; each rank evaluates a part, rank 0 writes all rows in order."""
         settings = benchmark.settings
+        tuned_on, shown = box_identity(model.tuned_show), box_identity(benchmark.show)
+        if model.tuned_show is not None and tuned_on != shown and benchmark.has_boxes:
+            key = f"suite.benchmarks.{benchmark.name}.config.vis_processor.eval.box"
+            logger.warning("%s sees other parts of images than it was tuned on; %s decides it", name, key)
         for method in self.settings.methods:
             if not settings.supports(method):
                 continue
@@ -349,6 +354,7 @@ def _made_with(benchmark: OpenBenchmark, method: str, identity: Mapping[str, Any
         **({"wheels_sha256": file_sha256(Path(settings.wheels))} if settings.wheels is not None else {}),
         "questions": hashlib.sha256(json.dumps(texts, ensure_ascii=False).encode()).hexdigest(),
         "data": benchmark.data_hash,
+        **box_identity(benchmark.show),
         "train_data": benchmark.train_hash if method == DIRECT else None,
         "versions": package_versions(),
     }

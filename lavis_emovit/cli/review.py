@@ -72,7 +72,7 @@ def review(
 def _report(
     opened: Review, made: dict[str, dict[str, Decision]], decisions: Path, adjudicator: str | None, out: Path | None
 ) -> None:
-    from lavis_emovit.pages.reviews import agreement, reviewed_records
+    from lavis_emovit.pages.reviews import DROPPED, agreement, reviewed_records
     from lavis_emovit.records import remember_image_root, write_records
 
     found = agreement(opened, made)
@@ -93,12 +93,15 @@ def _report(
     if out.exists():
         raise UserError(f"{out} exists; choose another file")
     records, counts = reviewed_records(opened, made, adjudicator)
+    num_dropped = counts.pop(DROPPED, 0)
     if not records:
         raise UserError(f"{out}: no record is decided ({_listed(counts)})")
     write_records(out, records)
     remember_image_root(out, opened.root)
     left = counts["undecided"] + counts["disputed"]
     typer.echo(f"{out}: {len(records)} records ({_listed(counts)})")
+    if num_dropped:
+        typer.echo(f"{num_dropped} {DROPPED}; `emovit generate` writes new ones")
     if left:
         typer.echo(f"{left} records are left out: nobody decided them, or there is no majority")
 

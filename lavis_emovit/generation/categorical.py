@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from lavis_emovit.emotion.label_set import LabelSet
 from lavis_emovit.emotion.labels import Subject, get_label_set
 from lavis_emovit.emotion.questions import (
     AFFECT_QUESTIONS,
@@ -99,6 +100,25 @@ def categorical_instruction(
         answer=categorical_answer(label),
         provenance=f"template:{name}/{wording}",
     )
+
+
+def with_label(record: EmotionRecord, label: str, label_set: LabelSet) -> tuple[EmotionRecord, int]:
+    """The record with another label, and how many of its instructions are dropped because they contradict it.
+
+    A categorical answer becomes that of the new label if the label set stays. All other instructions were written for
+    the earlier label, except those about valence and arousal, and are dropped; so are `labels` and `ranking`.
+    """
+    if record.emotion is None:
+        return record.model_copy(update={"emotion": label, "label_set": label_set.name, "labels": None}), 0
+    earlier = get_label_set(record.label_set or label_set.name)
+    old, kept = categorical_answer(earlier.canonical(record.emotion)), []
+    for one in record.instructions:
+        if one.provenance.startswith(AFFECT_PROVENANCE):
+            kept.append(one)
+        elif one.answer == old and earlier.name == label_set.name:
+            kept.append(one.model_copy(update={"answer": categorical_answer(label)}))
+    changes = {"emotion": label, "label_set": label_set.name, "labels": None, "ranking": None, "instructions": kept}
+    return record.model_copy(update=changes), len(record.instructions) - len(kept)
 
 
 def is_affect_due(record: EmotionRecord) -> bool:

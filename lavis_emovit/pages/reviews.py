@@ -5,6 +5,7 @@ A decision is one line of a JSON-lines file. Of several by one person about one 
 
 from __future__ import annotations
 
+import codecs
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,8 @@ from lavis_emovit.emotion.label_set import LabelSet
 from lavis_emovit.emotion.labels import CUSTOM_PREFIX, get_label_set, joined_labels
 from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.evaluation.sheets import nominal_alpha
-from lavis_emovit.files import parse_json, read_file
+from lavis_emovit.files import load_json, parse_json, read_file
+from lavis_emovit.generation.categorical import with_label
 from lavis_emovit.images import jpeg_of
 from lavis_emovit.pages.decisions import add_line
 from lavis_emovit.records import EmotionRecord, find_image_root, read_records
@@ -32,6 +34,7 @@ from lavis_emovit.tuned.predictions import ImagePrediction
 Action = Literal["accept", "correct", "skip"]
 ModelT = TypeVar("ModelT", bound=FrozenModel)
 _STRIP_PX = 240
+DROPPED = "instructions about an earlier label, dropped"
 
 
 class Decision(FrozenModel):
@@ -140,10 +143,13 @@ def _strip(root: Path, clip: Clip, image: str) -> bytes:
 
 
 def _lines(path: Path, kind: type[ModelT], problem: str) -> Iterator[ModelT]:
-    """The lines of a file as models; DataError names a line that is none, with the problem."""
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+    """The lines of a file as models, without blank ones; DataError names a line that is none, with the problem."""
+    content = read_file(path).removeprefix(codecs.BOM_UTF8)
+    for number, line in enumerate(content.split(b"\n"), start=1):
+        if not line.strip():
+            continue
         try:
-            yield kind.model_validate_json(line)
+            yield kind.model_validate(load_json(line, unique_keys=True))
         except ValueError as error:
             raise DataError(f"{path}:{number}: {problem} ({str(error).splitlines()[0]})") from None
 
@@ -200,8 +206,17 @@ def read_decisions(path: Path) -> dict[str, dict[str, Decision]]:
 
 
 def agreement(review: Review, decisions: dict[str, dict[str, Decision]]) -> Agreement:
-    """How far the reviewers agree on the images of a review."""
+    """How far the reviewers agree on the images of a review.
+
+    Raises:
+        DataError: a decided label is not one of the review.
+    """
     units = {item.name: _labels(decisions.get(item.name, {})) for item in review.items}
+    for name, unit in units.items():
+        for reviewer, label in unit.items():
+            if label not in review.label_set.labels:
+                known = ", ".join(review.label_set.labels)
+                raise DataError(f"'{label}', which {reviewer} decided for {name}, is none of the labels {known}")
     shared = {name: unit for name, unit in units.items() if len(unit) > 1}
     counts = Counter(reviewer for unit in units.values() for reviewer in unit)
     disputed = tuple(name for name, unit in shared.items() if len(set(unit.values())) > 1)
@@ -215,7 +230,8 @@ def reviewed_records(
     """The records with the labels that people decided, and how many were decided how.
 
     The label of the adjudicator counts where there is one, else that of more than half of the reviewers. Records that
-    nobody decided, or without such a majority, are left out and counted.
+    nobody decided, or without such a majority, are left out and counted. `DROPPED` counts the instructions that
+    contradict a new label.
     """
     found: list[EmotionRecord] = []
     counts: Counter[str] = Counter()
@@ -233,17 +249,22 @@ def reviewed_records(
         else:
             label, how = ranked[0][0], "unanimous" if ranked[0][1] == len(labels) else "majority"
         counts[how] += 1
-        found.append(_decided(item, label, how, labels, review.label_set))
+        record, num_dropped = _decided(item, label, how, labels, review.label_set)
+        counts[DROPPED] += num_dropped
+        found.append(record)
     return found, counts
 
 
-def _decided(item: ReviewItem, label: str, how: str, labels: dict[str, str], label_set: LabelSet) -> EmotionRecord:
+def _decided(
+    item: ReviewItem, label: str, how: str, labels: dict[str, str], label_set: LabelSet
+) -> tuple[EmotionRecord, int]:
+    """The record with the decided label, and the number of instructions dropped as in `with_label`."""
     shares = {name: count / len(labels) for name, count in sorted(Counter(labels.values()).items())}
     extra: dict[str, Any] = {"reviewed_by": ", ".join(sorted(labels)), "review": how}
     extra |= {"label_before_review": item.label} if item.label is not None else {}
     update = {"emotion": label, "label_set": label_set.name, "votes": shares, "extra": {**item.record.extra, **extra}}
-    # Other labels of the record may contradict the new one.
-    return item.record.model_copy(update={**update, "labels": None} if label != item.label else update)
+    record, num_dropped = (item.record, 0) if label == item.label else with_label(item.record, label, label_set)
+    return record.model_copy(update=update), num_dropped
 
 
 def _labels(of_image: dict[str, Decision]) -> dict[str, str]:

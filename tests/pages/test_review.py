@@ -6,6 +6,7 @@ Properties:
 - several people share a file; the last decision of a person about an image counts;
 - alpha is that of a calculation by hand; the adjudicator decides disputes, else the majority; what is left out counts;
 - clips are shown as film strips in two rows;
+- instructions follow a new label, or are dropped with a count; decisions have labels of the set;
 - predictions can be reviewed like records; wrong input is named.
 """
 
@@ -21,11 +22,12 @@ from PIL import Image
 
 from lavis_emovit.cli.main import main
 from lavis_emovit.errors import UserError
+from lavis_emovit.generation.categorical import add_categorical
 from lavis_emovit.pages.review import review_page
 from lavis_emovit.pages.reviews import decide, open_review, read_decisions
 from lavis_emovit.pages.site import served
 from lavis_emovit.pages.uploads import shown_image
-from lavis_emovit.records import EmotionRecord, read_records, write_records
+from lavis_emovit.records import EmotionRecord, Instruction, read_records, write_records
 
 pytest.importorskip("gradio", reason="needs the extra demo")
 
@@ -178,3 +180,40 @@ def test_wrong_input_is_named(records: Path, decided: Callable[..., None], capsy
     Path("reviews.jsonl").write_text("{}\n")
     assert main(["review", "records.jsonl", "--agreement"]) == 2
     assert "reviews.jsonl:1: not a decision" in capsys.readouterr().err
+
+
+def test_instructions_follow_the_decided_label(records: Path, decided: Callable[..., None], capsys: Any) -> None:
+    """The answer of the categorical question changes with the label; texts about the earlier label are dropped."""
+    asked = list(add_categorical(read_records(records)))
+    reason = Instruction(kind="reasoning", question="Why?", answer="It is vast.", provenance="chat:m")
+    affect = Instruction(
+        kind="conversation", question="How pleasant?", answer="5", provenance="template:affect-scale/1"
+    )
+    write_records(
+        records, (one.model_copy(update={"instructions": [*one.instructions, reason, affect]}) for one in asked)
+    )
+    decided("Ada", "fear", "awe")
+    assert main(["review", "records.jsonl", "--agreement", "--out", "a.jsonl"]) == 0
+    assert "1 instructions about an earlier label, dropped" in capsys.readouterr().out
+    one, two = read_records("a.jsonl")
+    assert [item.answer for item in one.instructions] == ["Predict emotion: fear", "5"]
+    assert [item.answer for item in two.instructions] == ["Predict emotion: awe", "It is vast.", "5"]
+    assert one.instructions[0].question == asked[0].instructions[0].question
+
+
+def test_decisions_with_another_label_set_are_refused(records: Path, capsys: Any) -> None:
+    made = {"name": "s/0", "reviewer": "Ada", "action": "correct", "shown": "awe", "decided_at": "2026-01-01"}
+    Path("reviews.jsonl").write_text(json.dumps({**made, "label": "joyful"}) + "\n")
+    assert main(["review", "records.jsonl", "--agreement", "--out", "a.jsonl"]) == 2
+    assert "'joyful', which Ada decided for s/0, is none of the labels" in capsys.readouterr().err
+    assert not Path("a.jsonl").exists()
+
+
+def test_decisions_may_have_a_byte_order_mark_and_blank_lines(records: Path, capsys: Any) -> None:
+    made = {"name": "s/0", "reviewer": "Ada", "action": "accept", "shown": "awe", "label": "awe", "decided_at": "now"}
+    Path("reviews.jsonl").write_text(f"\ufeff{json.dumps(made)}\r\n\n", encoding="utf-8")
+    assert main(["review", "records.jsonl", "--agreement"]) == 0
+    assert "Ada: labels for 1 of 4 images" in capsys.readouterr().out
+    Path("reviews.jsonl").write_text(json.dumps(made)[:-1] + ', "label": "fear"}\n')
+    assert main(["review", "records.jsonl", "--agreement"]) == 2
+    assert "the key 'label' is repeated" in capsys.readouterr().err

@@ -150,7 +150,13 @@ def with_unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`. When the block succeeds, the file there is flushed and renamed to `path`."""
+    """A temporary path beside `path`. When the block succeeds, the file there is flushed and renamed to `path`.
+
+    DataError for a path that is a folder, a device or a pipe: renaming would replace even /dev/null.
+    """
+    if path.exists() and not path.is_file():
+        what = "a folder" if path.is_dir() else "a device or a pipe, which a file would replace"
+        raise DataError(f"{path}: is {what}. Name a file.")
     # The process id keeps two writers of one file apart: the last to finish wins, and neither file is a mixture.
     temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
     with name_full_disk(path):

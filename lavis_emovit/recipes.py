@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lavis_emovit.boxes import BoxSettings
 from lavis_emovit.errors import ConfigError
+from lavis_emovit.files import regular_file
 from lavis_emovit.models.catalogue import declared_models
 from lavis_emovit.registered import ADD_DATASET, DATASET_SETTINGS, dataset_files, registered_names, search_beside
 from lavis_emovit.settings import Origins, Settings, merge_settings, nearest_name, parse_settings, plain_values
@@ -44,8 +45,8 @@ def read_user_tree(
     dotlist, problems = _dotlist(options)
     search_beside(path)
     try:
-        recipe = OmegaConf.load(path)
-    except (yaml.YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError) as error:
+        recipe = OmegaConf.load(regular_file(path))
+    except (yaml.YAMLError, OmegaConfBaseException, OSError, ValueError) as error:
         raise ConfigError([f"{path}: not a YAML file that can be read: {error}"], str(path)) from None
     if not isinstance(recipe, DictConfig):
         raise ConfigError([f"{path}: expected a mapping with the keys {', '.join(ROOT_KEYS)}"], str(path))
@@ -55,7 +56,7 @@ def read_user_tree(
         merged = merge_settings(recipe, OmegaConf.from_dotlist([*dotlist, *overrides]))
         origins: Origins = {}
         return plain_values(merged, origins), problems, origins
-    except (OmegaConfBaseException, yaml.YAMLError) as error:
+    except (OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
         raise ConfigError([*problems, str(error).splitlines()[0]], str(path)) from None
     except ConfigError as error:
         raise ConfigError([*problems, *error.problems], str(path)) from None

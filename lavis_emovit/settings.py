@@ -16,7 +16,7 @@ from typing import Annotated, Any, NamedTuple, TypeVar, get_args, get_origin
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from lavis_emovit.errors import ConfigError
-from lavis_emovit.files import load_json, read_file
+from lavis_emovit.files import load_json, read_file, regular_file
 
 # pydantic's error types for a value that should be a mapping.
 _NO_MAPPING = ("model_type", "model_attributes_type", "dict_type", "dict_attributes_type")
@@ -174,8 +174,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     from yaml import YAMLError
 
     try:
-        content: Any = OmegaConf.to_container(OmegaConf.load(path))
-    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException, RecursionError) as error:
+        content: Any = OmegaConf.to_container(OmegaConf.load(regular_file(path)))
+    # ValueError: not UTF-8, or what looks like a date or a number and is none, such as 2024-02-30.
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException, RecursionError) as error:
         raise ConfigError([f"cannot be read as YAML ({' '.join(str(error).split())})"], str(path)) from None
     if not isinstance(content, dict):
         raise ConfigError([f"expected a mapping of settings (got {type(content).__name__})"], str(path))

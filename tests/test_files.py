@@ -1,10 +1,13 @@
 """Files: an error names the file that the user asked for, folders that cannot be read are not skipped, and a folder
-appears when it is complete."""
+appears when it is complete; only a file is replaced, and SIGTERM leaves nothing."""
 
 from __future__ import annotations
 
 import errno
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -78,6 +81,40 @@ def test_an_interrupted_write_leaves_nothing(tmp_path):
         file.write("half")
         raise ValueError("stop")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_no_output_replaces_a_pipe_or_a_device(make, tmp_path, capsys):
+    """As root, renaming a file to /dev/null would replace it for the whole machine."""
+    record = EmotionRecord(id="a", image="1.png", split="train", source="s")
+    write_records(tmp_path / "r.jsonl", [record])
+    place = tmp_path / "place"
+    make(place)
+    before = place.stat()
+    assert main(["data", "stats", str(tmp_path / "r.jsonl"), "--json", str(place)]) == 2
+    assert f"error: {place}: is a" in capsys.readouterr().err
+    assert main(["data", "split", str(tmp_path / "r.jsonl"), "--out", str(place), "--overwrite"]) == 2
+    assert place.stat() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["place", "r.jsonl"]
+
+
+def test_sigterm_leaves_no_temporary_files(tmp_path):
+    record = EmotionRecord(id="a", image="1.png", split="train", source="s")
+    write_records(tmp_path / "r.jsonl", [record])
+    code = (
+        "import os, signal, sys\n"
+        "from lavis_emovit import records\n"
+        "from lavis_emovit.cli.main import main\n"
+        "def write(path, found):\n"
+        "    with records.atomic_writer(path) as file:\n"
+        "        file.write('half')\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "records.write_records = write\n"
+        "sys.exit(main(['data', 'split', 'r.jsonl', '--out', 'o.jsonl', '--fractions', 'train=1']))\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], cwd=tmp_path)
+    assert ended.returncode == 128 + signal.SIGTERM
+    assert [path.name for path in tmp_path.iterdir()] == ["r.jsonl"]
 
 
 def test_files_are_found_in_visible_folders_that_can_be_read(tmp_path, lock_folder):

@@ -2,18 +2,20 @@
 
 - Unknown keys are named with their full path and the nearest valid name, at any depth, in mappings and unions too.
 - All problems are reported at once; a rule about several keys is reported without their values.
-- A choice that is repeated in a list is refused.
+- A choice that is repeated in a list is refused. A file of any bytes is settings or refused by name.
 - Good values become frozen settings.
 """
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Literal
 
 import pytest
 from omegaconf import OmegaConf
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
+from lavis_emovit.cli.data_import import set_values
 from lavis_emovit.cli.generate_job import read_sections
 from lavis_emovit.datasets.settings import OfflineSettings
 from lavis_emovit.errors import ConfigError, UserError
@@ -140,6 +142,8 @@ FILES = [
     (b"a: &a [*a]", "cannot be read as YAML"),
     (b"a: 'x\x01'", "cannot be read as YAML"),
     (b"- a\n- b\n", "expected a mapping"),
+    (b"a: 1" + b"0" * 5000, "cannot be read as YAML"),
+    (b"a: 0b_", "cannot be read as YAML"),
 ]
 
 
@@ -153,6 +157,17 @@ def test_a_file_of_any_bytes_is_settings_or_refused_by_name(content, problem, tm
         assert str(path) in str(found.value)
     with pytest.raises(ValidationError, match=r"settings\.yaml"):
         TypeAdapter(Prompt).validate_python(str(path))
+
+
+def test_a_pipe_is_no_settings_file(tmp_path):
+    os.mkfifo(tmp_path / "settings.yaml")
+    with pytest.raises(ConfigError, match="not a regular file"):
+        read_yaml(tmp_path / "settings.yaml")
+
+
+@pytest.mark.parametrize("text", ["2024-02-30", "0b_", "1" * 5000])
+def test_an_option_that_looks_like_a_date_or_a_number_is_text(text):
+    assert set_values({}, [f"image={text}"]) == {"image": text}
 
 
 def test_interpolations_of_a_settings_file_stay_as_they_are_written(tmp_path):

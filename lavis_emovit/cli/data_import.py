@@ -299,7 +299,7 @@ def set_values(values: dict[str, Any], pairs: list[str]) -> dict[str, Any]:
             raise ConfigError([f"'{pair}' is not KEY=VALUE"], "--set")
         try:
             value = yaml.safe_load(text)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError):  # also what looks like a date and is none
             value = text
         # YAML parses a pattern such as {label}/{name} as a mapping, and a delimiter such as | or # as no text.
         if (isinstance(value, dict) and None in value.values()) or (
@@ -335,7 +335,9 @@ def check_output(out: Path, inputs: Iterable[Path], *, overwrite: bool) -> None:
 
 def _is_records_file(path: Path) -> bool:
     """Whether the first line is a record, or empty."""
-    with path.open("rb") as file:
+    from lavis_emovit.files import regular_file
+
+    with regular_file(path).open("rb") as file:
         line = file.readline()
     try:
         return not line.strip() or set(json.loads(line)) >= _RECORD_KEYS

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import importlib
 import logging
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -97,17 +100,40 @@ def common(
     """Options of every sub-command."""
 
 
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM within the block ends it like Ctrl-C, so that temporary files are removed; a second one ends it at once.
+
+    Commands may set another handler.
+    """
+
+    def end(number: int, frame: object) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        raise SystemExit(128 + number)
+
+    # Only the main thread can handle signals.
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; `--debug` may be anywhere among its arguments.
 
-    The exit code is 0, 2 for an error that the user can fix, or 1 for a failed health check.
+    The exit code is 0, 2 for an error that the user can fix, 1 for a failed health check, or 143 after SIGTERM.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format="%(levelname)s: %(message)s")
     try:
-        get_command(app)(args=arguments, prog_name="emovit")
+        with _ended_by_sigterm():
+            get_command(app)(args=arguments, prog_name="emovit")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except (UserError, OSError) as error:

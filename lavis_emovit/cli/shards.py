@@ -237,7 +237,7 @@ def _frame_settings(text: str | None) -> FrameSettings | None:
 
     try:
         values = yaml.safe_load(f"{{{text}}}")
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):
         raise DataError(f"--frames {text}: must be settings such as 'sampler: uniform, num_frames: 16'") from None
     return valid_settings(FrameSettings, values, "frames", "--frames")
 

@@ -167,8 +167,8 @@ def _table(runs: list[FollowedRun]) -> Table:
     return table
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.1f}"
+def _number(value: object) -> str:
+    return f"{value:.1f}" if isinstance(value, (int, float)) else ""
 
 
 def _clock(seconds: float) -> str:

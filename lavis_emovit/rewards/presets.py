@@ -82,7 +82,7 @@ def load_preset(name: str, options: Sequence[str] = (), leave_out: Collection[st
     content = read_yaml(path)
     try:
         tree = merge_settings(OmegaConf.create(content), OmegaConf.from_dotlist(list(options)))
-    except (OmegaConfBaseException, TypeError) as error:
+    except (OmegaConfBaseException, TypeError, ValueError) as error:
         raise ConfigError([f"--options: {first_line(error)}"], str(path)) from None
     settings = valid_settings(PresetSettings, plain_values(tree), path.stem, str(path))
     problems = [

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import reprlib
 import statistics
 import time
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -105,25 +107,25 @@ class FollowedRun:
     def loss(self) -> float | None:
         """Mean of the last steps."""
         recent = [row["loss"] for row in self._recent if isinstance(row.get("loss"), float)]
-        return statistics.fmean(recent) if recent else None
+        return _mean(recent) if recent else None
 
     def mean_of(self, key: str) -> float | None:
         """Mean of a number of the log over the last steps."""
         recent = [row[key] for row in self._recent if isinstance(row.get(key), (int, float))]
-        return statistics.fmean(recent) if recent else None
+        return _mean(recent) if recent else None
 
     @property
     def total_steps(self) -> int | None:
         """Steps of the whole run; None until the first epoch has shown how long an epoch is."""
         run = self._settings()
-        if run.get("max_steps"):
-            return int(run["max_steps"])
+        steps, epochs = run.get("max_steps"), run.get("max_epoch")
+        if isinstance(steps, int) and steps > 0:
+            return steps
         if self.is_finished and self.last_step:
             return int(self.last_step["step"])
-        epochs = run.get("max_epoch")
-        if self._first_of_second_epoch is None or not epochs:
+        if self._first_of_second_epoch is None or not isinstance(epochs, int) or epochs < 1:
             return None
-        return (self._first_of_second_epoch - 1) * int(epochs)
+        return (self._first_of_second_epoch - 1) * epochs
 
     @property
     def left_s(self) -> float | None:
@@ -140,24 +142,24 @@ class FollowedRun:
         if not isinstance(value, (int, float)):
             return None
         settings = self._settings()
-        benchmarks = {**(settings.get("valid_benchmarks") or {}), **(settings.get("test_benchmarks") or {})}
-        found = headline_of((benchmarks.get(split) or {}).get("kind", "emotion"))
+        benchmarks = {**_mapping(settings.get("valid_benchmarks")), **_mapping(settings.get("test_benchmarks"))}
+        found = headline_of(str(_mapping(benchmarks.get(split)).get("kind", "emotion")))
         # The splits of a task of your own may be benchmarks of another kind.
         is_named = found is not None and metrics.get(found[1].field) == value
         return (found[1].field if found is not None and is_named else "result"), float(value)
 
-    def _settings(self) -> dict[str, Any]:
+    def _settings(self) -> Mapping[str, Any]:
         try:
             content = yaml.safe_load((self.folder / "config.yaml").read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError, UnicodeDecodeError):
-            return {}  # it is being written
-        return (content or {}).get("run") or {}
+        except (OSError, yaml.YAMLError, ValueError):
+            content = None  # it is being written, or damaged
+        return _mapping(_mapping(content).get("run"))
 
     def curve(self) -> str:
-        """The loss over the whole run as a row of bars, each the mean of equally many steps."""
-        losses = [loss for _, loss in self._losses]
+        """The loss over the whole run as a row of bars, each the mean of equally many steps with a finite loss."""
+        losses = [loss for _, loss in self._losses if math.isfinite(loss)]
         size = max(1, -(-len(losses) // _NUM_BARS))
-        means = [statistics.fmean(losses[start : start + size]) for start in range(0, len(losses), size)]
+        means = [_mean(losses[start : start + size]) for start in range(0, len(losses), size)]
         if not means:
             return ""
         low, high = min(means), max(means)
@@ -172,6 +174,8 @@ def _checked_row(row: Any) -> dict[str, Any]:
     for key, type_ in _SHOWN.get(event, {}).items() if isinstance(event, str) else ():
         if not isinstance(row.get(key), type_):
             raise ValueError(f"'{key}' of a row '{event}' is {reprlib.repr(row.get(key))}")
+    if large := next((key for key, value in row.items() if isinstance(value, int) and abs(value) > 2**63), None):
+        raise ValueError(f"'{large}' is {reprlib.repr(row[large])}")
     for answer in row["answers"] if event == "answers" else ():
         if not isinstance(answer, dict) or not isinstance(answer.get("text"), str):
             raise ValueError(f"an answer without a text: {reprlib.repr(answer)}")
@@ -179,7 +183,18 @@ def _checked_row(row: Any) -> dict[str, Any]:
 
 
 def spread(values: list[float]) -> str:
-    """Mean and standard deviation of several runs as text."""
+    """Mean and standard deviation of several runs as text; nan if one of them has diverged."""
     if len(values) < 2:
         return f"{values[0]:.3f}" if values else ""
-    return f"{statistics.fmean(values):.3f} ± {statistics.stdev(values):.3f}"
+    deviation = statistics.stdev(values) if all(map(math.isfinite, values)) else math.nan
+    return f"{_mean(values):.3f} ± {deviation:.3f}"
+
+
+def _mean(values: list[float]) -> float:
+    """The mean; also of values whose sum is no finite number."""
+    return sum(value / len(values) for value in values)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    """A part of settings, which may be damaged; empty if it is no mapping."""
+    return value if isinstance(value, Mapping) else {}

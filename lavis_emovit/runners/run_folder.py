@@ -192,7 +192,7 @@ class RunFolder:
             values = written_values(self.config_path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+        except (yaml.YAMLError, ValueError) as error:
             raise UserError(f"{self.config_path}: damaged: {error}") from None
         if not isinstance(values, dict):
             raise UserError(f"{self.config_path}: damaged: these are not the settings of a run")

@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import Field, model_validator
 
 from lavis_emovit.errors import ConfigError
+from lavis_emovit.files import regular_file
 from lavis_emovit.progress import progress
 from lavis_emovit.records import EmotionRecord, RecordStore
 from lavis_emovit.registered import dataset_files
@@ -231,7 +232,7 @@ def _declared_entry(name: str, path: Path) -> CatalogueEntry | None:
 
 def _read_entry(path: Path) -> CatalogueEntry | None:
     try:
-        content: Any = OmegaConf.load(path)
+        content: Any = OmegaConf.load(regular_file(path))
         node = content["datasets"]
         ((name, dataset),) = node.items()
         values = plain_values(dataset)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 import tempfile
 from collections.abc import Sequence
@@ -137,7 +136,7 @@ def _read(row: dict[str, Any], image: Image.Image) -> Answer:
     if not value["has_face"]:
         return Answer()
     # Booleans are integers to Python.
-    are_numbers = all(type(share) in (int, float) and 0 <= share < math.inf for share in found.values())
+    are_numbers = all(type(share) in (int, float) and 0 <= share <= 100 for share in found.values())
     if set(found) != set(EXPRESSIONS7.labels) or not are_numbers or not any(found.values()):
         return Answer(fault="error", reason="the reply does not have a number from 0 to 100 for each expression")
     return Answer(faces=(Face(box=(0.0, 0.0, float(image.width), float(image.height)), expressions=found),))

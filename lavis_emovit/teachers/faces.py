@@ -41,9 +41,9 @@ class Face(FrozenModel):
             return value
         try:
             named = {EXPRESSIONS8.canonical(name): float(share) for name, share in value.items()}
-        except (DataError, TypeError) as error:
+            total = math.fsum(named.values())
+        except (DataError, TypeError, OverflowError) as error:
             raise ValueError(str(error)) from None
-        total = math.fsum(named.values())
         if not (all(share >= 0 for share in named.values()) and 0 < total < math.inf):
             raise ValueError(f"must be probabilities, none negative and not all 0 (got {value})")
         return {name: share / total for name, share in named.items()}

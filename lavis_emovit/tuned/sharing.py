@@ -46,7 +46,17 @@ def repository_files(tuned: TunedFiles, root: Path, repo: str, license_id: str |
     Args:
         root: an empty folder to write into.
         license_id: licence of the trained weights, as a hub names it, such as `cc-by-nc-4.0`; None: not stated.
+
+    Raises:
+        UserError: a name that no repository can have.
     """
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(repo)
+    except HFValidationError as error:
+        raise UserError(f"'{repo}' is no name of a repository: {error}") from None
     if tuned.checkpoint is not None:
         folder = copy_checkpoint(tuned, root)
     else:

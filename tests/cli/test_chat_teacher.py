@@ -119,3 +119,13 @@ def test_seke_with_a_chat_model_as_teacher(emovit, tmp_path, photos, two_fakes):
 def test_errors(emovit, tmp_path, photos, two_fakes, more, message):
     code, _, errors = emovit("facial", "annotate", photos, "--out", tmp_path / "out", *more)
     assert code != 0 and message in errors
+
+
+@pytest.mark.parametrize("value", ["9" * 400, "1.7e308", "101", "1e400"])
+def test_a_number_beyond_its_range_is_a_fault_of_the_reply(emovit, tmp_path, photos, value):
+    reply = says(sadness=7).text.replace("7", value)
+    with ChatServer(lambda body, number: Action(reply)) as server:
+        command = ("facial", "annotate", photos, "--teacher", "chat:m", "--base-url", server.url, "--out")
+        code, output, errors = emovit(*command, tmp_path / "out")
+    assert code == 2 and "error 3" in output, errors
+    assert "does not have a number from 0 to 100 for each expression" in errors

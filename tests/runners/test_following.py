@@ -5,6 +5,7 @@ get mean and standard deviation; what is no run is named."""
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from pathlib import Path
 
@@ -121,6 +122,7 @@ def test_a_run_that_has_not_begun_and_what_is_no_run(tmp_path: Path, capsys) -> 
         ({**evaluation(0.5), "metrics": [1]}, r"'metrics' of a row 'eval' is \[1\]"),
         ({**evaluation(0.5), "split": ["val"]}, r"'split' of a row 'eval' is \['val'\]"),
         ({"event": "answers", "answers": [{"reward": 1.0}]}, "an answer without a text"),
+        ({**step(1, 2.0), "lr": 10**400}, "'lr' is 1000"),
     ],
 )
 def test_a_row_that_is_none_is_named(tmp_path: Path, row, expected, capsys) -> None:
@@ -160,3 +162,26 @@ def test_the_table_shows_names_as_they_are(tmp_path: Path) -> None:
     console = Console(width=200, record=True)
     console.print(_table([run]))
     assert "[red]run" in console.export_text()
+
+
+@pytest.mark.parametrize("losses", [[math.nan], [math.inf, -math.inf], [1e308, 1e308, 1e308]])
+def test_a_diverged_run_among_seeds_is_shown(tmp_path: Path, losses, capsys) -> None:
+    diverged = write(tmp_path / "a", [step(number, loss) for number, loss in enumerate(losses, start=1)])
+    (tmp_path / "a" / "metrics.json").write_text("{}")
+    good = write(tmp_path / "b", [step(1, 2.0)])
+    assert main(["watch", str(diverged), str(good), "--once"]) == 0
+    assert "of 2 runs: loss " in capsys.readouterr().out
+    run = FollowedRun(diverged)
+    run.update()
+    assert len(run.curve()) == sum(map(math.isfinite, losses))
+
+
+@pytest.mark.parametrize(
+    "settings", ["run: 3", "run: {max_steps: many}", "run: {max_epoch: [1]}", "d: 2024-02-30", "run: {max_steps: -5}",
+                 "run: {valid_benchmarks: [val]}", "run: {valid_benchmarks: {val: 3}}", "[]"]
+)  # fmt: skip
+def test_damaged_settings_are_as_none(tmp_path: Path, settings, capsys) -> None:
+    folder = write(tmp_path, [step(1, 2.0), step(2, 1.0, epoch=2), {**evaluation(0.5), "step": 2}])
+    (folder / "config.yaml").write_text(settings)
+    assert main(["watch", str(folder), "--once"]) == 0
+    assert "step 2, epoch 2" in capsys.readouterr().out

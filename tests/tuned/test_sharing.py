@@ -105,6 +105,8 @@ def test_a_new_repository_is_private_unless_asked_otherwise(options, run, hub):
 
 
 def test_a_dry_run_sends_nothing(run, hub, capsys):
+    assert main(["push", str(run.folder), "one/two/three", "--dry-run"]) == 2
+    assert "'one/two/three' is no name of a repository" in capsys.readouterr().err
     assert main(["push", str(run.folder), "some/model", "--dry-run"]) == 0
     told = capsys.readouterr()
     assert hub.requests == []

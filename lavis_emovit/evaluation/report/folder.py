@@ -134,7 +134,7 @@ def _read_config(folder: Folder, name: str) -> None:
         folder.config = config if isinstance(config, dict) else {}
     except FileNotFoundError:
         folder.notes.append(f"{name} is missing, so this report has no settings.")
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         if not folder.is_run:
             raise DataError(f"{folder.path / name}: damaged: {error}. Run the suite again to restore it.") from None
         folder.notes.append(f"{name} cannot be read, so this report has no settings.")

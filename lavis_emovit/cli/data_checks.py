@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer import Argument, Option
 
-from lavis_emovit.cli.data_import import DEFAULT_FRACTIONS, OverwriteOption, check_output, parse_fractions
+from lavis_emovit.cli.data_import import DEFAULT_FRACTIONS, OverwriteOption, check_output, parse_fractions, writing
 from lavis_emovit.errors import ConfigError, DataError, bullet_list
 
 if TYPE_CHECKING:
@@ -153,8 +153,9 @@ def split(
             problems.append(f"split '{name}' has no record of {', '.join(lacking)}")
     if strict and problems:
         raise DataError(f"refused by --strict, nothing written:\n{bullet_list(problems)}")
-    write_records(out, done)
-    write_summary(out, image_root)
+    with writing(out, overwrite=overwrite):
+        write_records(out, done)
+        write_summary(out, image_root)
     typer.echo("\n".join(describe_counts(out, counted)))
     if joined:
         num_joined = len(joined) - len(set(joined.values()))

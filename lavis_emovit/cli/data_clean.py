@@ -11,7 +11,7 @@ import typer
 from typer import Argument, Option
 
 from lavis_emovit.cli.data_checks import ImagesOption, NearOption, WorkersOption, checked_files, near_bits_of
-from lavis_emovit.cli.data_import import OverwriteOption, check_output
+from lavis_emovit.cli.data_import import OverwriteOption, check_output, writing
 from lavis_emovit.errors import ConfigError, DataError, bullet_list
 
 if TYPE_CHECKING:
@@ -137,30 +137,31 @@ def _remove(
         typer.echo(f"{len(file.records) - len(found.removed)} of {len(file.records)} records would stay")
         _report(found, reasons, show)
         return
-    count = write_records(out, (record for record in read_records(records) if record.id not in found.removed))
-    account: dict[str, Any] = {
-        "records": count,
-        "removed": dict(reasons),
-        "removed_records": [
-            {"id": record_id, "kept": removal.kept, "reason": removal.reason}
-            for record_id, removal in found.removed.items()
-        ],
-        "label_conflicts": found.label_conflicts,
-        "unread_images": found.num_unread,
-    }
-    write_summary(out, file.image_root, **account)
-    typer.echo(f"{count} of {len(file.records)} records in {out}")
-    _report(found, reasons, show)
-    if writes_list:
-        place = list_path(out)
-        # Before any image is moved, so that a crash can be undone.
-        listed = write_list(
-            place, records, found.removed, out=out, image_root=file.image_root, quarantine=quarantine, moved=moved
-        )
-        num_moved = move_images(list(listed.moves))
-        if quarantine is not None:
-            typer.echo(f"  moved: {num_moved} images to {quarantine}")
-        typer.echo(f"  undo with: emovit data clean --undo {place}")
+    with writing(out, overwrite=overwrite):
+        count = write_records(out, (record for record in read_records(records) if record.id not in found.removed))
+        account: dict[str, Any] = {
+            "records": count,
+            "removed": dict(reasons),
+            "removed_records": [
+                {"id": record_id, "kept": removal.kept, "reason": removal.reason}
+                for record_id, removal in found.removed.items()
+            ],
+            "label_conflicts": found.label_conflicts,
+            "unread_images": found.num_unread,
+        }
+        write_summary(out, file.image_root, **account)
+        typer.echo(f"{count} of {len(file.records)} records in {out}")
+        _report(found, reasons, show)
+        if writes_list:
+            place = list_path(out)
+            # Before any image is moved, so that a crash can be undone.
+            listed = write_list(
+                place, records, found.removed, out=out, image_root=file.image_root, quarantine=quarantine, moved=moved
+            )
+            num_moved = move_images(list(listed.moves))
+            if quarantine is not None:
+                typer.echo(f"  moved: {num_moved} images to {quarantine}")
+            typer.echo(f"  undo with: emovit data clean --undo {place}")
 
 
 def _report(found: Cleaning, reasons: Counter[str], show: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -108,8 +109,9 @@ def import_dataset(
     if categorical and dataset != "conversations":
         written = add_categorical(records, wordings=tuple(wording or (1,)), option_order=option_order, seed=seed)
     splits: Counter[str] = Counter()
-    total = write_records(out, _counted(written, splits))
-    write_summary(out, reader.image_root, source=source, **notes.to_dict(num_read))
+    with writing(out, overwrite=overwrite):
+        total = write_records(out, _counted(written, splits))
+        write_summary(out, reader.image_root, source=source, **notes.to_dict(num_read))
     typer.echo(f"{total} records in {out}: {', '.join(f'{split} {count}' for split, count in sorted(splits.items()))}")
     typer.echo(f"  {notes.account(num_read)}")
     for line in notes.report():
@@ -331,6 +333,17 @@ def check_output(out: Path, inputs: Iterable[Path], *, overwrite: bool) -> None:
         raise DataError(f"{out}: already exists; use another --out, or --overwrite to replace it")
     if not _is_records_file(out):
         raise DataError(f"{out}: is not a records file, and --overwrite replaces only those; use another --out")
+
+
+@contextmanager
+def writing(out: Path, *, overwrite: bool) -> Iterator[None]:
+    """Let one command at a time write a records file with its summary; DataError if another wrote it meanwhile."""
+    from filelock import FileLock
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(out.with_name(f".{out.name}.lock")):
+        check_output(out, (), overwrite=overwrite)
+        yield
 
 
 def _is_records_file(path: Path) -> bool:

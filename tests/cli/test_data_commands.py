@@ -5,7 +5,7 @@
 - The splits of its YAML are drawn, or the published ones kept, or new ones drawn; --set changes its layout.
 - Wrong names, keys and folders are reported with the nearest valid one.
 - Images of tables that contain them are written beside the records, so that the next commands find them.
-- Neither import nor split overwrites its input, nor another file without --overwrite.
+- Neither import nor split overwrites its input, nor another file without --overwrite, also if two run at once.
 - stats, verify and split report by default; --strict exits with code 2.
 """
 
@@ -17,10 +17,13 @@ from collections import Counter
 from functools import partial
 
 import pytest
+from filelock import FileLock, Timeout
 from PIL import Image
 
+from lavis_emovit import records
 from lavis_emovit.cli.main import main
-from lavis_emovit.records import image_root_of, read_records
+from lavis_emovit.records import EmotionRecord, image_root_of, read_records, write_records
+from lavis_emovit.sources import splits
 
 
 @pytest.fixture
@@ -380,3 +383,30 @@ def test_labels_outside_their_label_set(emovit, tmp_path, capsys, fields, expect
     capsys.readouterr()
     assert main(["shards", "build", str(tmp_path / "r.jsonl"), "--out", str(tmp_path / "shards")]) == 0
     assert (expected or "") in (text := capsys.readouterr().out) and ("note:" in text) == bool(expected)
+
+
+def test_two_commands_never_mix_their_records_and_summaries(emovit, tmp_path, monkeypatch):
+    """One writes at a time, and a file that came since the start is not replaced without --overwrite."""
+    record = EmotionRecord(id="a", image="a.png", split="train", source="s")
+    write_records(tmp_path / "r.jsonl", [record])
+    out = tmp_path / "out.jsonl"
+    command = ("split", tmp_path / "r.jsonl", "--fractions", "test=1", "--out", out)
+    divide, summarise, locked = splits.split_by_group, records.write_summary, []
+
+    def overtaken(*arguments, **options):
+        write_records(out, [record])
+        return divide(*arguments, **options)
+
+    def watched(*arguments, **account):
+        with pytest.raises(Timeout), FileLock(tmp_path / ".out.jsonl.lock", timeout=0):
+            pass
+        locked.append(arguments)
+        summarise(*arguments, **account)
+
+    monkeypatch.setattr(splits, "split_by_group", overtaken)
+    monkeypatch.setattr(records, "write_summary", watched)
+    code, _, errors = emovit(*command)
+    assert code == 2 and "already exists" in errors and not locked
+    assert [one.split for one in read_records(out)] == ["train"]
+    assert emovit(*command, "--overwrite")[0] == 0 and len(locked) == 1
+    assert [one.split for one in read_records(out)] == ["test"]

@@ -119,7 +119,7 @@ def test_a_hub_that_refuses_or_is_not_there_is_a_clear_error(run, hub, monkeypat
     told = capsys.readouterr().err
     assert "some/model: not published" in told and "403" in told and "HF_TOKEN" in told and TOKEN not in told
     assert main(["push", str(run.folder), "one/two/three"]) == 2
-    assert "one/two/three: not published" in capsys.readouterr().err
+    assert "'one/two/three' is no name of a repository" in capsys.readouterr().err
     monkeypatch.setattr("huggingface_hub.hf_api.constants.ENDPOINT", "http://127.0.0.1:9")
     assert main(["push", str(run.folder), "some/model"]) == 2
     assert "not published" in capsys.readouterr().err

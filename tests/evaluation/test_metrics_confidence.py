@@ -48,21 +48,21 @@ def random_answers(num: int, ties: bool, seed: int = 0) -> tuple[np.ndarray, np.
 def test_auroc_agrees_with_scikit_learn_with_and_without_weights(ties):
     confidence, correct = random_answers(300, ties)
     weights = np.random.default_rng(1).integers(0, 4, size=(5, 300)).astype(float)
-    found = confidence_auroc(confidence, correct, weights)
+    found = confidence_auroc(confidence, correct)(weights)
     assert found == pytest.approx([roc_auc_score(correct, confidence, sample_weight=row) for row in weights])
-    alone = confidence_auroc(confidence, correct, np.ones((1, 300)))[0]
+    alone = confidence_auroc(confidence, correct)(np.ones((1, 300)))[0]
     assert alone == pytest.approx(roc_auc_score(correct, confidence))
-    assert np.isnan(confidence_auroc(confidence, np.ones(300), np.ones((1, 300)))[0])
+    assert np.isnan(confidence_auroc(confidence, np.ones(300))(np.ones((1, 300)))[0])
 
 
 def test_area_under_the_risk_coverage_curve_counted_by_hand():
     # Most confident first: right, wrong, right, wrong. Risks 0, 1/2, 1/3, 2/4.
     confidence, correct = np.array([0.6, 0.9, 0.7, 0.8]), np.array([0.0, 1.0, 1.0, 0.0])
     ones = np.ones((1, 4))
-    assert risk_coverage_area(confidence, correct, ones)[0] == pytest.approx((0 + 1 / 2 + 1 / 3 + 2 / 4) / 4)
-    assert risk_coverage_area(np.ones(4), correct, ones)[0] == pytest.approx(0.5)
+    assert risk_coverage_area(confidence, correct)(ones)[0] == pytest.approx((0 + 1 / 2 + 1 / 3 + 2 / 4) / 4)
+    assert risk_coverage_area(np.ones(4), correct)(ones)[0] == pytest.approx(0.5)
     many, right = random_answers(200, ties=False)
-    found = risk_coverage_area(many, right, np.ones((1, 200)))[0]
+    found = risk_coverage_area(many, right)(np.ones((1, 200)))[0]
     assert found == pytest.approx(counted_area(right[np.argsort(-many)]))
 
 
@@ -71,7 +71,7 @@ def test_area_for_equal_confidences_is_the_mean_over_all_orders():
     correct = np.array([1.0, 1.0, 0.0, 0.0, 1.0, 0.0])
     orders = itertools.product([correct[:1]], itertools.permutations(correct[1:4]), itertools.permutations(correct[4:]))
     expected = np.mean([counted_area(np.concatenate(order)) for order in orders])
-    assert risk_coverage_area(confidence, correct, np.ones((1, 6)))[0] == pytest.approx(expected)
+    assert risk_coverage_area(confidence, correct)(np.ones((1, 6)))[0] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("measure", [confidence_auroc, risk_coverage_area])
@@ -79,8 +79,8 @@ def test_weighted_resample_is_the_same_as_its_repeated_rows(measure):
     confidence, correct = random_answers(40, ties=True, seed=2)
     for weights in np.random.default_rng(3).integers(0, 4, size=(10, 40)):
         picked = np.repeat(np.arange(40), weights)
-        written_out = measure(confidence[picked], correct[picked], np.ones((1, len(picked))))
-        assert measure(confidence, correct, weights[None].astype(float)) == pytest.approx(written_out)
+        written_out = measure(confidence[picked], correct[picked])(np.ones((1, len(picked))))
+        assert measure(confidence, correct)(weights[None].astype(float)) == pytest.approx(written_out)
 
 
 def test_curve_ends_at_the_error_rate_and_starts_with_the_most_confident():

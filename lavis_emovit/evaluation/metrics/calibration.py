@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
 
 import numpy as np
 from pydantic import Field
@@ -12,6 +12,9 @@ from lavis_emovit.evaluation.metrics.results import Interval, Result
 
 NUM_CALIBRATION_BINS = 15
 """Equal-width confidence bins of the expected calibration error, as in Guo et al. 2017."""
+
+OfResamples = Callable[[np.ndarray], np.ndarray]
+"""From weights [R, N], how often each row counts in each of R resamples, to a value [R] for each."""
 
 COVERAGES = tuple(percent / 100 for percent in range(5, 101, 5))
 """Shares of the answers at which the risk-coverage curve is recorded."""
@@ -110,8 +113,9 @@ def calibration(
     ece = float(np.abs(correct_B - confidence_B).sum() / num_samples)
     brier = float(squared_N.mean())
     ones = np.ones((1, num_samples))
-    auroc = confidence_auroc(confidence_N, correct_N, ones)[0]
-    aurc = risk_coverage_area(confidence_N, correct_N, ones)[0]
+    # Sorted once for all resamples.
+    auroc_of, aurc_of = (area(confidence_N, correct_N) for area in (confidence_auroc, risk_coverage_area))
+    auroc, aurc = auroc_of(ones)[0], aurc_of(ones)[0]
     intervals: dict[str, Interval | None] = {}
     if resamples is not None:
         gaps_NB = in_bin_NB * (correct_N - confidence_N)[:, None]
@@ -124,9 +128,8 @@ def calibration(
             "brier_interval": resamples.interval(means[:, num_bins], brier),
             "brier_binary_interval": resamples.interval(means[:, num_bins + 1], float(binary_N.mean())),
         }
-        for name, area, value in (("auroc", confidence_auroc, auroc), ("aurc", risk_coverage_area, aurc)):
-            area_R = resamples.per_resample(partial(area, confidence_N, correct_N))
-            intervals[f"{name}_interval"] = resamples.interval(area_R, float(value))
+        for name, area, value in (("auroc", auroc_of, auroc), ("aurc", aurc_of, aurc)):
+            intervals[f"{name}_interval"] = resamples.interval(resamples.per_resample(area), float(value))
     return Calibration(
         ece=ece,
         brier=brier,
@@ -140,57 +143,65 @@ def calibration(
     )
 
 
-def confidence_auroc(confidence_N: np.ndarray, correct_N: np.ndarray, weights_RN: np.ndarray) -> np.ndarray:
+def confidence_auroc(confidence_N: np.ndarray, correct_N: np.ndarray) -> OfResamples:
     """Area under the ROC curve of confidence as a detector of right answers; ties count half (Hanley, McNeil 1982).
 
     Args:
         correct_N: float [N], 1 for right, 0 for wrong, or a share between.
-        weights_RN: float [R, N], how often each row counts, for each of R resamples.
 
     Returns:
-        float64 [R]; NaN if all counted answers are right or all are wrong.
+        a function of weights [R, N], how often each row counts in each of R resamples. It returns float64 [R]; NaN if
+        all counted answers are right or all are wrong.
     """
     order = np.argsort(confidence_N, kind="stable")
-    starts = _tie_starts(confidence_N[order])
-    weights_RN = weights_RN[:, order]
-    right_RG = _sum_ties(weights_RN * correct_N[order], starts)
-    wrong_RG = _sum_ties(weights_RN, starts) - right_RG
-    wrong_below_RG = np.cumsum(wrong_RG, axis=1) - wrong_RG
-    pairs_R = right_RG.sum(axis=1) * wrong_RG.sum(axis=1)
-    won_R = (right_RG * (wrong_below_RG + wrong_RG / 2)).sum(axis=1)
-    return np.divide(won_R, pairs_R, out=np.full(len(pairs_R), np.nan), where=pairs_R > 1e-9)
+    starts, correct_N = _tie_starts(confidence_N[order]), correct_N[order]
+
+    def area(weights_RN: np.ndarray) -> np.ndarray:
+        weights_RN = weights_RN[:, order]
+        right_RG = _sum_ties(weights_RN * correct_N, starts)
+        wrong_RG = _sum_ties(weights_RN, starts) - right_RG
+        wrong_below_RG = np.cumsum(wrong_RG, axis=1) - wrong_RG
+        pairs_R = right_RG.sum(axis=1) * wrong_RG.sum(axis=1)
+        won_R = (right_RG * (wrong_below_RG + wrong_RG / 2)).sum(axis=1)
+        return np.divide(won_R, pairs_R, out=np.full(len(pairs_R), np.nan), where=pairs_R > 1e-9)
+
+    return area
 
 
-def risk_coverage_area(confidence_N: np.ndarray, correct_N: np.ndarray, weights_RN: np.ndarray) -> np.ndarray:
+def risk_coverage_area(confidence_N: np.ndarray, correct_N: np.ndarray) -> OfResamples:
     """Area under the risk-coverage curve: the mean error rate of the n most confident answers over n = 1 ... N.
 
     Geifman and El-Yaniv 2017, "Selective Classification for Deep Neural Networks", with the empirical area of Geifman,
     Uziel and El-Yaniv 2019; float64 [R], in [0, 1]. Lower is better; uninformative confidence gives the share of wrong
-    answers. For equal confidences the area is the mean over all their orders. Arguments are as in `confidence_auroc`;
-    weights are whole numbers.
+    answers. For equal confidences the area is the mean over all their orders. Arguments and result are as in
+    `confidence_auroc`; weights are whole numbers.
     """
     order = np.argsort(-confidence_N, kind="stable")
-    starts = _tie_starts(confidence_N[order])
-    weights_RN = weights_RN[:, order]
-    count_RG = _sum_ties(weights_RN, starts)
-    wrong_RG = _sum_ties(weights_RN * (1 - correct_N[order]), starts)
-    count_up_to_RG = np.cumsum(count_RG, axis=1)
-    count_before_RG = count_up_to_RG - count_RG
-    wrong_before_RG = np.cumsum(wrong_RG, axis=1)
-    wrong_before_RG -= wrong_RG
-    total_R = count_RG.sum(axis=1)
-    # The j-th of n ties has a risk of (E + j e / n) / (S + j), with E of S wrong before and e of n wrong among them.
-    # Summed over j, with H the harmonic numbers: E (H(S + n) - H(S)) + e / n (n - S (H(S + n) - H(S))).
-    harmonic = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, int(total_R.max()) + 1))])
-    steps_RG = harmonic.take(count_up_to_RG.astype(np.intp))
-    steps_RG[:, 1:] -= steps_RG[:, :-1].copy()
-    # Where nothing is counted, nothing is wrong.
-    share_wrong_RG = wrong_RG / np.maximum(count_RG, 1)
-    # In place, because this runs for every resample of every model: E steps + e / n (n - S steps).
-    wrong_before_RG *= steps_RG
-    count_before_RG *= steps_RG
-    share_wrong_RG *= np.subtract(count_RG, count_before_RG, out=count_before_RG)
-    return np.add(wrong_before_RG, share_wrong_RG, out=wrong_before_RG).sum(axis=1) / total_R
+    starts, wrong_N = _tie_starts(confidence_N[order]), 1 - correct_N[order]
+
+    def area(weights_RN: np.ndarray) -> np.ndarray:
+        weights_RN = weights_RN[:, order]
+        count_RG = _sum_ties(weights_RN, starts)
+        wrong_RG = _sum_ties(weights_RN * wrong_N, starts)
+        count_up_to_RG = np.cumsum(count_RG, axis=1)
+        count_before_RG = count_up_to_RG - count_RG
+        wrong_before_RG = np.cumsum(wrong_RG, axis=1)
+        wrong_before_RG -= wrong_RG
+        total_R = count_RG.sum(axis=1)
+        # The j-th of n ties has a risk of (E + j e / n) / (S + j), with E of S wrong before and e of n wrong among
+        # them. Summed over j, with H the harmonic numbers: E (H(S + n) - H(S)) + e / n (n - S (H(S + n) - H(S))).
+        harmonic = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, int(total_R.max()) + 1))])
+        steps_RG = harmonic.take(count_up_to_RG.astype(np.intp))
+        steps_RG[:, 1:] -= steps_RG[:, :-1].copy()
+        # Where nothing is counted, nothing is wrong.
+        share_wrong_RG = wrong_RG / np.maximum(count_RG, 1)
+        # In place, because this runs for every resample of every model: E steps + e / n (n - S steps).
+        wrong_before_RG *= steps_RG
+        count_before_RG *= steps_RG
+        share_wrong_RG *= np.subtract(count_RG, count_before_RG, out=count_before_RG)
+        return np.add(wrong_before_RG, share_wrong_RG, out=wrong_before_RG).sum(axis=1) / total_R
+
+    return area
 
 
 def risk_coverage_curve(confidence_N: np.ndarray, correct_N: np.ndarray) -> list[CoveragePoint]:

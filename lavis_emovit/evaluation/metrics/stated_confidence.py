@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 
@@ -88,8 +87,8 @@ def stated_confidence(rows: Sequence[PredictionRow], *, group_by: str | None = N
     compared_N = np.where(is_stated_N, confidence_N, np.where(right_N > 0, _LAST, _FIRST))
     covered_N = np.where(is_stated_N, confidence_N, _LAST)
     ones = np.ones((1, num))
-    auroc = confidence_auroc(compared_N, right_N, ones)[0]
-    aurc = float(risk_coverage_area(covered_N, right_N, ones)[0])
+    auroc = confidence_auroc(compared_N, right_N)(ones)[0]
+    aurc = float(risk_coverage_area(covered_N, right_N)(ones)[0])
     resamples = resamples_of(answered, question_groups(answered, group_by))
     means_RF = resamples.means(np.column_stack([gaps_NB, missing_N, squared_N]))
     ece_R = np.abs(means_RF[:, :NUM_CONFIDENCE_BINS]).sum(axis=1) + means_RF[:, NUM_CONFIDENCE_BINS]
@@ -125,12 +124,12 @@ def _resampled_areas(
     """AUROC and AURC of each resample; equal answers are counted first, since stated confidences have few values."""
     alike, place_N = np.unique(np.column_stack([compared_N, covered_N, right_N]), axis=0, return_inverse=True)
     if len(alike) > _MOST_ALIKE:
-        areas = [(confidence_auroc, compared_N), (risk_coverage_area, covered_N)]
-        auroc_R, aurc_R = (resamples.per_resample(partial(area, values_N, right_N)) for area, values_N in areas)
+        areas = (confidence_auroc(compared_N, right_N), risk_coverage_area(covered_N, right_N))
+        auroc_R, aurc_R = map(resamples.per_resample, areas)
         return auroc_R, aurc_R
     counts_RK = resamples.sums(np.eye(len(alike))[place_N.ravel()])
     compared_K, covered_K, right_K = alike.T
-    return confidence_auroc(compared_K, right_K, counts_RK), risk_coverage_area(covered_K, right_K, counts_RK)
+    return confidence_auroc(compared_K, right_K)(counts_RK), risk_coverage_area(covered_K, right_K)(counts_RK)
 
 
 def _of_stated(
@@ -140,7 +139,7 @@ def _of_stated(
     count = len(confidence_M)
     if not count:
         return None, None, None
-    auroc = confidence_auroc(confidence_M, right_M, np.ones((1, count)))[0]
+    auroc = confidence_auroc(confidence_M, right_M)(np.ones((1, count)))[0]
     ece = float(np.abs(gaps_NB.sum(axis=0)).sum() / count)
     return ece, float(squared_M.mean()), float(auroc) if np.isfinite(auroc) else None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +72,15 @@ class EmotionMixtureDataset(OrderedDataset):
 
     @property
     def index_hash(self) -> str:
-        """Identifies the shards of all datasets and their shares."""
-        stages = [astuple(stage) for stage in self.curriculum.stages] if self.curriculum is not None else None
-        parts = [[dataset.order_hash for dataset in self.datasets], stages, len(self)]
+        """Identifies the shards of all datasets and their shares.
+
+        More epochs of a last stage with constant shares change nothing before them, so such a run can be extended.
+        """
+        stages = None
+        if self.curriculum is not None:
+            *earlier, last = self.curriculum.stages
+            stages = [astuple(stage) for stage in (*earlier, last if last.is_linear else replace(last, epochs=1))]
+        parts = [[dataset.order_hash for dataset in self.datasets], stages, len(self) if stages else None]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def __len__(self) -> int:

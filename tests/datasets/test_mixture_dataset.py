@@ -2,12 +2,14 @@
 
 - Items are those of the datasets, in exact ratios, the same in every step for any number of workers and processes.
 - Stages change the ratios, and may divide a dataset by the kinds of its instructions.
-- Its hash changes with datasets and ratios; faults reach the dataset they belong to.
+- Its hash changes with datasets and ratios, but not with more epochs of the last ones; faults reach the dataset they belong to.
 - Invalid mixtures are refused.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from collections import Counter
 
@@ -116,6 +118,21 @@ def test_the_hash_identifies_datasets_and_ratios(datasets):
         for arguments in [(datasets,), (datasets, [1, 1]), (datasets, [2, 1]), (datasets[:1],), (datasets, [2, 1], 90)]
     }
     assert len(hashes) == 5
+    # As before there were ratios that change.
+    parts = [[dataset.order_hash for dataset in datasets], None, None]
+    assert EmotionMixtureDataset(datasets).index_hash == hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def test_a_run_can_be_extended(datasets):
+    """With the same order of its earlier epochs."""
+
+    def mixture(last, *, is_linear=False):
+        stages = [MixtureStage(1, (1, 0)), MixtureStage(last, (1, 1), is_linear)]
+        return EmotionMixtureDataset(datasets, Curriculum(stages), epoch_size=40)
+
+    orders = [[mixture(last).epoch_order(5, epoch, 8).keys(0, 40) for epoch in range(3)] for last in (2, 5)]
+    assert orders[0] == orders[1] and mixture(2).index_hash == mixture(5).index_hash
+    assert mixture(2, is_linear=True).index_hash != mixture(5, is_linear=True).index_hash
 
 
 def test_faults_reach_their_dataset(datasets, other, processors, tmp_path):

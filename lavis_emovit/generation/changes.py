@@ -42,7 +42,7 @@ class Move:
 
 def label_phases(record: EmotionRecord) -> list[Phase[str]]:
     """The labels over time; none without a trace of labels."""
-    return _phases(_points(record, "emotion"))
+    return _phases(record, _points(record, "emotion"))
 
 
 def peak_s(record: EmotionRecord, phase: Phase[str]) -> float | None:
@@ -79,7 +79,7 @@ def active_units(record: EmotionRecord) -> dict[int, list[Phase[bool]]]:
     for unit, intensities in ((trace.action_units if trace is not None else None) or {}).items():
         least = OCCURRENCE_THRESHOLD if unit in record.occurrence_only else 1.0
         points = [(time_s, value >= least) for time_s, value in _timed(record, intensities)]
-        if active := [phase for phase in _phases(points) if phase.value]:
+        if active := [phase for phase in _phases(record, points) if phase.value]:
             found[unit] = active
     return found
 
@@ -97,13 +97,21 @@ def _timed(record: EmotionRecord, values: Iterable[ValueT | None]) -> list[tuple
     return [(time_s, value) for time_s, value in zip(times_s, values) if value is not None]
 
 
-def _phases(points: Sequence[tuple[float, ValueT]]) -> list[Phase[ValueT]]:
+def _end_s(record: EmotionRecord, last_s: float) -> float:
+    """When the last annotated frame is over: after the shortest time between two, but not after the clip."""
+    assert record.clip is not None and record.clip.trace is not None
+    steps_s = [after - before for before, after in pairwise(record.clip.trace.times_s)]
+    end_s = last_s + min(steps_s, default=0.0)
+    if record.clip.frames is None and record.clip.end_s is not None:
+        end_s = min(end_s, record.clip.end_s - record.clip.begin_s)
+    return max(last_s, end_s)
+
+
+def _phases(record: EmotionRecord, points: Sequence[tuple[float, ValueT]]) -> list[Phase[ValueT]]:
     if not points:
         return []
     runs = [(value, next(group)[0]) for value, group in groupby(points, key=lambda point: point[1])]
-    # The last frame is shown as long as the one before it.
-    last_s = points[-1][0] + (points[-1][0] - points[-2][0] if len(points) > 1 else 0.0)
-    onsets_s = [onset_s for _, onset_s in runs] + [last_s]
+    onsets_s = [onset_s for _, onset_s in runs] + [_end_s(record, points[-1][0])]
     found: list[Phase[ValueT]] = []
     for (value, onset_s), end_s in zip(runs, onsets_s[1:]):
         if found and (end_s - onset_s < MIN_PHASE_S or found[-1].value == value):

@@ -1,7 +1,8 @@
 """What the offline writer says about the changes in a clip.
 
 Properties:
-- phases of labels, with flicker removed; onset, peak (the key frame, or else valence and arousal) and end;
+- phases of labels, with flicker removed; onset, peak (the key frame, or else valence and arousal) and end, within the
+  clip;
 - rises and falls of valence and arousal between turning points, without noise; active units;
 - times count from the beginning of the clip;
 - texts say what changes, when, from what to what; the same seed gives the same words, and others differ;
@@ -58,6 +59,16 @@ def test_phases_of_labels_without_flicker():
     found = [(phase.value, round(phase.onset_s, 3), round(phase.end_s, 3)) for phase in label_phases(gaps)]
     assert found == [("fear", 0.5, 2.5), ("sadness", 2.5, 3.0)]
     assert label_phases(clip_record(valence=[0.0, 0.1])) == []
+
+
+def test_no_phase_lasts_longer_than_the_clip():
+    still = clip_record(emotion=["anger"] * 3, step_s=1.0, clip={"end_s": 22.0})
+    assert changes_seen(still, random.Random(0)) == ["The expression is anger from 0.0 s to 2.0 s, without a change."]
+    # A frame after a long gap is no longer than the others.
+    gap = clip_record(
+        emotion=stretch(("fear", 5), (None, 20), ("anger", 1)), units={4: stretch((3, 5), (None, 20), (3, 1))}
+    )
+    assert [round(phases[-1].end_s, 3) for phases in (label_phases(gap), active_units(gap)[4])] == [2.6, 2.6]
 
 
 def test_the_peak_is_the_key_frame_or_the_strongest_moment():

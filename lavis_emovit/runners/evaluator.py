@@ -186,10 +186,9 @@ class Evaluator:
         """On rank 0; on all ranks if a pass gathers weights from all."""
         if item.record.clip is None or not (self._engine.in_step or processes.is_main()):
             return None
-        data = benchmark.data
-        return frame_effects(
-            model, prepare(item, model), data.settings, benchmark.method, data.label_set, row.prediction
-        )
+        data, prepared, batch_size = benchmark.data, prepare(item, model), self._settings.batch_size_eval
+        asked = data.settings, benchmark.method, data.label_set, row.prediction
+        return frame_effects(model, prepared, *asked, batch_size=batch_size)
 
     def _thumbnail(self, item: Item, strip_s: Sequence[float] | None) -> str:
         """A small JPEG of an item, or a film strip of a clip, as a path relative to the run's folder.

@@ -15,7 +15,6 @@ from lavis_emovit.evaluation.suite.requests import Prepared
 
 # More would be too narrow on a page, and F frames need F + 1 answers.
 MAX_FRAMES = 32
-_CLIPS_AT_ONCE = 8
 
 
 def frame_effects(
@@ -25,6 +24,8 @@ def frame_effects(
     method: Method,
     label_set: LabelSet | None,
     answer: str | None,
+    *,
+    batch_size: int,
 ) -> tuple[float, ...] | None:
     """How much each frame raises the log-probability of the answer, among all candidates (natural log).
 
@@ -37,6 +38,7 @@ def frame_effects(
     Args:
         answer: a candidate of the benchmark's question, in its first variant.
         method: `generation` counts as `likelihood`.
+        batch_size: most clips of a pass.
 
     Returns:
         F numbers; None if the item is no clip of 2 to `MAX_FRAMES` frames, or the answer no candidate of one question.
@@ -51,8 +53,8 @@ def frame_effects(
     column = questions[0].candidates.index(answer)
     clips = [prepared.image, *model.still_at_each_frame(prepared.image)]
     log_shares = []
-    for start in range(0, len(clips), _CLIPS_AT_ONCE):
-        some = clips[start : start + _CLIPS_AT_ONCE]
+    for start in range(0, len(clips), batch_size):
+        some = clips[start : start + batch_size]
         found = model.score(some, range(len(some)), questions * len(some), scoring)
         log_shares += log_softmax(np.array(found, dtype=float))[:, column].tolist()
     effects = tuple(log_shares[0] - share for share in log_shares[1:])

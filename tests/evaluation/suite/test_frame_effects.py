@@ -72,13 +72,13 @@ def log_share(score: float, other: float = 0.0) -> float:
 def test_the_frame_that_the_answer_depends_on_wins(frame):
     shades = [float(place % 2) * 2 for place in range(12)]
     model = _Watches(frame)
-    effects = frame_effects(model, clip_of(shades), EMOTION, "generation", LABELS, "tense")
+    effects = frame_effects(model, clip_of(shades), EMOTION, "generation", LABELS, "tense", batch_size=8)
     other = shades[frame - 1] if frame else shades[1]
     expected = log_share(shades[frame]) - log_share(other)
     assert effects == tuple(pytest.approx(expected if place == frame else 0.0, abs=1e-6) for place in range(12))
     assert (expected > 0) == (shades[frame] > other) and abs(expected) > 0.5
     assert model.most_at_once == 8
-    against = frame_effects(model, clip_of(shades), EMOTION, "likelihood", LABELS, "calm")
+    against = frame_effects(model, clip_of(shades), EMOTION, "likelihood", LABELS, "calm", batch_size=5)
     assert against[frame] == pytest.approx(log_share(-shades[frame]) - log_share(-other), abs=1e-6)
     assert against[frame] * expected < 0
 
@@ -102,9 +102,9 @@ def test_one_frame_of_each_copy_stands_still():
     ],
 )
 def test_without_several_frames_or_a_label_there_are_none(prepared, answer):
-    assert frame_effects(_Watches(0), prepared, EMOTION, "likelihood", LABELS, answer) is None
+    assert frame_effects(_Watches(0), prepared, EMOTION, "likelihood", LABELS, answer, batch_size=8) is None
     numbers = BenchmarkSettings(dataset="c", kind="valence_arousal", subject="picture")
-    assert frame_effects(_Watches(0), clip_of([1, 2]), numbers, "likelihood", None, answer) is None
+    assert frame_effects(_Watches(0), clip_of([1, 2]), numbers, "likelihood", None, answer, batch_size=8) is None
 
 
 def test_a_strip_has_the_frames_of_a_row():
@@ -147,7 +147,8 @@ def test_a_run_keeps_the_effects_of_its_first_clips(tmp_path, monkeypatch):
     records = [EmotionRecord(id=f"c/{number}", image="c.mp4", clip=Clip(), **labels) for number in range(3)]
     data = OpenBenchmark("test", EMOTION, _Samples(records, bundle_of(frames)), LABELS)
     settings = SimpleNamespace(num_report_answers=2, batch_size_eval=2, num_workers=0, log_every_steps=1)
-    monkeypatch.setattr(Evaluator, "_adapter", lambda self, benchmark: _WatchesFiles(2))
+    model = _WatchesFiles(2)
+    monkeypatch.setattr(Evaluator, "_adapter", lambda self, benchmark: model)
     task = SimpleNamespace(metrics=lambda measured: {}, log_line=lambda kind, metrics: "")
     engine = SimpleNamespace(in_step=False)
     Evaluator(engine, None, task, settings, RunFolder(tmp_path)).evaluate(
@@ -156,6 +157,7 @@ def test_a_run_keeps_the_effects_of_its_first_clips(tmp_path, monkeypatch):
     rows = read_predictions(tmp_path / "predictions" / "test-after.jsonl")
     one, two, three = (row.frame_effects for row in rows)
     assert one == two and three is None and rows[2].image is None
+    assert model.most_at_once == settings.batch_size_eval
     assert rows[0].frames_s == (0.0, 0.333, 0.667, 1.0)
     assert one[2] > 0.3 and one[0] == one[1] == one[3] == 0.0
     with Image.open(tmp_path / rows[0].image) as strip:

@@ -178,6 +178,7 @@ def checked_files(paths: list[Path], images: list[Path] | None) -> list[CheckedF
     """The records of every file with the folder of their images; `--images` is given once, or once per file."""
     from lavis_emovit.sources.checks import CheckedFile
     from lavis_emovit.sources.contact_sheet import find_records
+    from lavis_emovit.sources.statistics import wrong_answers
 
     roots: list[Path | None] = [*images] if images else [None]
     if len(roots) not in (1, len(paths)):
@@ -185,8 +186,8 @@ def checked_files(paths: list[Path], images: list[Path] | None) -> list[CheckedF
     files = []
     for path, root in zip(paths, roots * len(paths)):
         found, image_root = find_records(path, root)
-        # The questions take most of the memory, and nothing here needs them.
-        lean = (record.model_copy(update={"instructions": []}) for record in found)
+        # The questions take most of the memory, and of them only wrong answers are reported.
+        lean = (record.model_copy(update={"instructions": list(wrong_answers(record))}) for record in found)
         files.append(CheckedFile(str(path), all_records(lean, path), image_root))
     return files
 

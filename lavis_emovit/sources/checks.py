@@ -34,7 +34,7 @@ from lavis_emovit.images import (
     to_rgb,
 )
 from lavis_emovit.records import EmotionRecord
-from lavis_emovit.sources.statistics import labels_of, labels_outside
+from lavis_emovit.sources.statistics import labels_of, labels_outside, wrong_answers
 
 _HASH_BITS = 64
 _PARALLEL_FROM = 2000
@@ -185,6 +185,7 @@ class CheckReport:
     boxes: list[str] = field(default_factory=list)  # boxes that do not fit their image
     labels: list[str] = field(default_factory=list)  # labels that are probably misspelt
     outside: list[str] = field(default_factory=list)  # labels that are not in the label set of their records
+    answers: list[str] = field(default_factory=list)  # categorical answers that name another label than their record
     odd: Counter[str] = field(default_factory=Counter)  # kind of oddity -> images
 
     def findings(self) -> dict[str, list[str]]:
@@ -201,6 +202,7 @@ class CheckReport:
             "boxes that do not fit the image": self.boxes,
             "labels that are probably misspelt": self.labels,
             "labels outside their label set": self.outside,
+            "answers with another label": self.answers,
         }
 
     @property
@@ -271,6 +273,11 @@ def check_records(
         counts = Counter(label for record in file.records for label in labels_of(record))
         report.labels += [f"{typo}{_in(file, files)}" for typo in find_typos(counts)]
         report.outside += [f"{line}{_in(file, files)}" for line in labels_outside(file.records)]
+        report.answers += [
+            f"{record.id} ({record.split}) is {', '.join(labels_of(record))}, but its answer is '{one.answer}'"
+            for record in file.records
+            for one in wrong_answers(record)
+        ]
     return report
 
 

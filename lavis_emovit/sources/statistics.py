@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
@@ -13,7 +13,7 @@ from pydantic import Field
 
 from lavis_emovit.emotion.labels import get_label_set
 from lavis_emovit.errors import DataError
-from lavis_emovit.records import EmotionRecord
+from lavis_emovit.records import EmotionRecord, Instruction
 from lavis_emovit.settings import Settings
 
 NO_LABEL = "no label"
@@ -157,6 +157,21 @@ def labels_outside(records: Iterable[EmotionRecord]) -> list[str]:
         except DataError as error:
             lines.append(f"{count} records, the first {first}: {error}")
     return lines
+
+
+def wrong_answers(record: EmotionRecord) -> Iterator[Instruction]:
+    """The categorical instructions of a record whose answer names another label of its label set."""
+    from lavis_emovit.emotion.answers import read_emotion
+
+    labels = {*labels_of(record), *(record.labels or ())}
+    try:
+        label_set = get_label_set(record.label_set or "")
+        right = {label_set.canonical(label) for label in labels}
+    except DataError:
+        return  # `labels_outside` reports it
+    for one in record.instructions if right else ():
+        if one.kind == "categorical" and read_emotion(one.answer, label_set).label not in (None, *right):
+            yield one
 
 
 def describe_numbers(values: list[float]) -> dict[str, float]:

@@ -410,3 +410,25 @@ def test_two_commands_never_mix_their_records_and_summaries(emovit, tmp_path, mo
     assert [one.split for one in read_records(out)] == ["train"]
     assert emovit(*command, "--overwrite")[0] == 0 and len(locked) == 1
     assert [one.split for one in read_records(out)] == ["test"]
+
+
+def test_answers_with_another_label(emovit, tmp_path):
+    def record(number, *answers, **fields):
+        Image.effect_noise((40, 40), 90).save(tmp_path / f"{number}.png")
+        asked = [{"kind": kind, "question": "Which?", "answer": text, "provenance": "human"} for kind, text in answers]
+        values = {"id": f"m/{number}", "image": f"{number}.png", "split": "train", "source": "m", "label_set": OWN}
+        return json.dumps({**values, "instructions": asked, **fields})
+
+    tense, calm = (("categorical", f"Predict emotion: {label}") for label in ("tense", "calm"))
+    lines = [
+        record(0, calm, tense, emotion="calm"),
+        record(1, calm, ("categorical", "not sure"), ("conversation", "He is tense."), emotion="Calm"),
+        record(2, tense, labels=["calm", "tense"]),
+        record(3, tense),
+        record(4, tense, emotion="calm", label_set="nosuch"),
+    ]
+    (tmp_path / "r.jsonl").write_text("\n".join(lines))
+    code, text, _ = emovit("verify", tmp_path / "r.jsonl", "--json", tmp_path / "v.json")
+    found = json.loads((tmp_path / "v.json").read_text())["answers with another label"]
+    assert code == 0 and found == ["m/0 (train) is calm, but its answer is 'Predict emotion: tense'"]
+    assert "answers with another label: 1\n  - m/0 (train) is calm" in text

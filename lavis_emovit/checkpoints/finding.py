@@ -28,8 +28,7 @@ def check_belongs(
     if index_hash is not None and manifest.index_hash != index_hash:
         raise UserError(
             f"{path}: trained on data with index {manifest.index_hash[:12]}, the training data has {index_hash[:12]}. "
-            "Restore the shards and ratios of that run, and the version of lavis_emovit that began it, or choose another "
-            "run.output_dir."
+            "Restore the shards, ratios and version of lavis_emovit of that run, or choose another run.output_dir."
         )
     if manifest.frozen_fingerprint != frozen_fingerprint:
         if other := set(trained).symmetric_difference(model_names(path)):

@@ -2,7 +2,8 @@
 
 - Items are those of the datasets, in exact ratios, the same in every step for any number of workers and processes.
 - Stages change the ratios, and may divide a dataset by the kinds of its instructions.
-- Its hash changes with datasets and ratios, but not with more epochs of the last ones; faults reach the dataset they belong to.
+- Its hash changes with datasets and ratios, but not with more epochs of the last ones; faults reach the dataset they
+  belong to.
 - Invalid mixtures are refused.
 """
 

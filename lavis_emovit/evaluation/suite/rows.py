@@ -30,6 +30,7 @@ class SuiteRows:
         settings: of the suite; `overwrite` deletes rows that were made with something else.
         order: returns the ids of all records in the order of the shards, each with the number of its questions; called
             only for rows of an earlier start.
+        on_delete: called on rank 0 when earlier rows are deleted.
     """
 
     def __init__(
@@ -39,10 +40,12 @@ class SuiteRows:
         label: str,
         settings: SuiteSettings,
         order: Callable[[], Iterable[tuple[str, int]]],
+        on_delete: Callable[[], None],
     ):
         self._path, self._made_with, self.label = path, dict(made_with), label
         self._beside = path.with_suffix(".json")
         self._overwrite, self._retry_errors, self._order = settings.overwrite, settings.retry_errors, order
+        self._on_delete = on_delete
         self._writer: PredictionWriter | None = None
         self._earlier_ids: frozenset[str] = frozenset()
         self.is_done = False
@@ -81,6 +84,7 @@ class SuiteRows:
         if problem:
             logger.warning("%s: deleted, because of suite.overwrite", self._path)
             self._path.unlink(missing_ok=True)
+            self._on_delete()
             earlier = None
         has_errors = self._retry_errors and earlier is not None and self._drop_errors()
         if earlier is not None and earlier.get("finished") and self._path.exists() and not has_errors:

@@ -17,6 +17,7 @@ import hashlib
 import itertools
 import json
 import logging
+import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -39,7 +40,7 @@ from lavis_emovit.evaluation.benchmarks import BenchmarkSettings
 from lavis_emovit.evaluation.metrics.registry import metrics_of
 from lavis_emovit.evaluation.predictions import read_predictions
 from lavis_emovit.evaluation.questions import wordings_of
-from lavis_emovit.evaluation.report.images import keep_images
+from lavis_emovit.evaluation.report.images import IMAGES_FOLDER, keep_images
 from lavis_emovit.evaluation.report.summary_tables import latex, markdown
 from lavis_emovit.evaluation.suite.benchmark_data import ImageBatches, OpenBenchmark, open_benchmarks
 from lavis_emovit.evaluation.suite.judge import judge_explanations
@@ -322,6 +323,8 @@ class _SuiteRun:
             f"{model} on {benchmark.name} ({method})",
             self.settings,
             order=lambda: ((item.record.id, len(item.truth.each)) for item in benchmark.items()),
+            # They may show other images of the same ids, or other parts of them.
+            on_delete=lambda: shutil.rmtree(self.folder.path / IMAGES_FOLDER / benchmark.name, ignore_errors=True),
         )
 
     def _skip(self, benchmark: OpenBenchmark, model: str, method: str, reason: str) -> None:

@@ -158,14 +158,20 @@ def test_one_failing_picture_is_one_error(suite, fake, caplog):
 
 def test_what_was_made_with_something_else_is_refused(suite, fake):
     fake()
-    run_suite(suite())
+    run_suite(suite(report=True))
     before = _rows("out")
     with pytest.raises(
         UserError, match=r"(?s)made with something else.*overwrite=true.*benchmark\.wordings: \[1\] -> \[2\]"
     ):
         run_suite(suite(benchmark={"wordings": [2]}))
     assert _rows("out") == before
-    run_suite(suite(benchmark={"wordings": [2]}, overwrite=True))
+    (image, *_) = Path("out/pictures/set").glob("*.jpg")
+    shown = image.read_bytes()
+    image.write_bytes(b"of other data")
+    run_suite(suite(report=True))
+    assert image.read_bytes() == b"of other data"
+    run_suite(suite(benchmark={"wordings": [2]}, overwrite=True, report=True))
+    assert image.read_bytes() == shown
     Path("out/predictions/set/tiny.likelihood.json").unlink()
     with pytest.raises(UserError, match="the record of what made it, is missing"):
         run_suite(suite(benchmark={"wordings": [2]}))

@@ -109,11 +109,11 @@ def part_of(box: Box, size_px: tuple[int, int], margin: float = 0.0) -> tuple[in
     )
 
 
-def shown(image: Image.Image, box: Box | None, settings: BoxSettings | None) -> tuple[Image.Image, ...]:
+def shown(image: Image.Image, box: Box | None, settings: BoxSettings | None) -> Image.Image:
     """What a model sees of an upright image of full size whose record has this box; DataError as `part_of`."""
     if box is None or settings is None or settings.show == "whole":
-        return (image,)
-    return (image.crop(part_of(box, image.size, settings.margin)),)
+        return image
+    return image.crop(part_of(box, image.size, settings.margin))
 
 
 def is_cropped(box: Box | None, settings: BoxSettings | None) -> bool:
@@ -121,7 +121,7 @@ def is_cropped(box: Box | None, settings: BoxSettings | None) -> bool:
     return box is not None and settings is not None and settings.show != "whole"
 
 
-def shown_bytes(data: bytes, box: Box | None, settings: BoxSettings | None) -> tuple[bytes, ...]:
+def shown_bytes(data: bytes, box: Box | None, settings: BoxSettings | None) -> bytes:
     """The same of an encoded image, encoded; an image that is shown whole keeps its bytes, a crop becomes a PNG.
 
     Raises:
@@ -130,12 +130,8 @@ def shown_bytes(data: bytes, box: Box | None, settings: BoxSettings | None) -> t
     from lavis_emovit.images import decode_image
 
     if not is_cropped(box, settings):
-        return (data,)
-    return tuple(_png_of(image) for image in shown(decode_image(data), box, settings))
-
-
-def _png_of(image: Image.Image) -> bytes:
+        return data
     buffer = io.BytesIO()
     # The highest speed of compression; these bytes are read once.
-    image.save(buffer, "PNG", compress_level=1)
+    shown(decode_image(data), box, settings).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()

@@ -33,7 +33,7 @@ def _numbered(width, height):
 
 def test_pixels_of_a_crop_with_a_margin_at_the_edge():
     # By hand: half of 2.3 x 2 on each side is 2.05 to 6.65 across and 0 to 4 down, of 6 x 4 pixels.
-    (crop,) = shown(_numbered(6, 4), (3.2, 1, 5.5, 3), BoxSettings(show="crop", margin=0.5))
+    crop = shown(_numbered(6, 4), (3.2, 1, 5.5, 3), BoxSettings(show="crop", margin=0.5))
     assert crop.size == (4, 4)
     assert [crop.getpixel(place) for place in ((0, 0), (3, 0), (0, 3), (3, 3))] == [
         (20, 0, 0), (50, 0, 0), (20, 30, 0), (50, 30, 0),
@@ -67,14 +67,14 @@ def test_boxes_are_in_pixels_of_the_upright_image():
     buffer = io.BytesIO()
     colours.rotate(90, expand=True).save(buffer, "PNG", exif=turned)
     for box, colour in (((0, 0, 30, 20), (255, 0, 0)), ((0, 20, 30, 40), (0, 0, 255))):
-        (crop,) = map(decode_image, shown_bytes(buffer.getvalue(), box, BoxSettings(show="crop")))
+        crop = decode_image(shown_bytes(buffer.getvalue(), box, BoxSettings(show="crop")))
         assert crop.size == (30, 20) and crop.getcolors() == [(600, colour)]
 
 
 @pytest.mark.parametrize("settings", [None, WHOLE])
 def test_whole_images_keep_their_bytes(settings):
-    assert shown_bytes(b"not decoded", (0, 0, 1, 1), settings) == (b"not decoded",)
-    assert shown_bytes(b"not decoded", None, BoxSettings(show="crop")) == (b"not decoded",)
+    assert shown_bytes(b"not decoded", (0, 0, 1, 1), settings) == b"not decoded"
+    assert shown_bytes(b"not decoded", None, BoxSettings(show="crop")) == b"not decoded"
     assert box_identity(settings) == {}
 
 

@@ -162,7 +162,7 @@ class _Export:
             return
         try:
             data = read_image()
-            (written,) = self._shown(record, data)
+            written = self._shown(record, data)
             otherwise = shown_otherwise(written, turns=self.layout.embeds)
         except DataError as error:
             self._fault("records whose image cannot be used", str(error), record.id)
@@ -175,7 +175,7 @@ class _Export:
             self._shared_whole.add(record.image, record.clip, record.box)
         self._write(record, chosen, written, digest, otherwise)
 
-    def _shown(self, record: EmotionRecord, data: bytes) -> tuple[bytes, ...]:
+    def _shown(self, record: EmotionRecord, data: bytes) -> bytes:
         try:
             return shown_bytes(data, record.box, self.show)
         except DataError as error:

@@ -79,8 +79,7 @@ class ImageProcessor(BaseProcessor):
         min_side_px = None if is_cropped(box, show) else self.min_side_px
         if clip is None:
             image = decode_image(data, min_side_px=min_side_px, max_pixels=max_pixels)
-            (part,) = shown(image, box, show)
-            found = self(part, seed=seed)
+            found = self(shown(image, box, show), seed=seed)
             if frames is None:
                 return found, None
             return torch.stack([found] * frames.num_frames, dim=1), (0.0,) * frames.num_frames
@@ -89,8 +88,7 @@ class ImageProcessor(BaseProcessor):
         draw = seed if self.is_random else None
         pixels, times_s = [], []
         for time_s, image in read_frames(data, clip, frames, seed=draw, min_side_px=min_side_px):
-            (part,) = shown(image, box, show)
-            pixels.append(self(part, seed=seed))
+            pixels.append(self(shown(image, box, show), seed=seed))
             times_s.append(round(time_s, 3))
         return torch.stack(pixels, dim=1), tuple(times_s)
 

@@ -40,8 +40,7 @@ class Item:
         """The encoded image that models see; of a clip, all of it. DataError if the box has no area in the image."""
         if self.record.clip is not None:
             return self.image_bytes
-        (data,) = shown_bytes(self.image_bytes, self.record.box, self.show)
-        return data
+        return shown_bytes(self.image_bytes, self.record.box, self.show)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 summary.json                        what was written
 <benchmark>.yaml, utils.py          lmms-eval: a task for each benchmark, for --include_path
-<benchmark>.jsonl, images/          lmms-eval: its questions, and the images as they are in the shards
+<benchmark>.jsonl, images/          lmms-eval: its questions, and the images as models see them here (`box`)
 <benchmark>.json                    lmms-eval: what its answers are read and measured with
 EmoVIT_<benchmark>.tsv              VLMEvalKit: questions with options, and the images
 """

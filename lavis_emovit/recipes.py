@@ -56,10 +56,10 @@ def read_user_tree(
         merged = merge_settings(recipe, OmegaConf.from_dotlist([*dotlist, *overrides]))
         origins: Origins = {}
         return plain_values(merged, origins), problems, origins
-    except (OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
-        raise ConfigError([*problems, str(error).splitlines()[0]], str(path)) from None
     except ConfigError as error:
         raise ConfigError([*problems, *error.problems], str(path)) from None
+    except (OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
+        raise ConfigError([*problems, str(error).splitlines()[0]], str(path)) from None
 
 
 def _dotlist(options: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -101,7 +101,7 @@ def test_labels_stay_and_boxes_choose_the_person(emovit, tmp_path, photos, two_f
     for line in ("agrees: 1", "disagrees: 1", "label set of no facial expressions: 1", "annotated: 1", "unreadable 1"):
         assert line in output
     # The box with half of its sides around it: 0 to 90; the face at the left of it is an angry one.
-    assert requests_of("happy")[-1] == f"{fake.TWO} 91x160"
+    assert requests_of("happy")[-1] == f"{fake.TWO} 90x160"
     assert records["left"].emotion == "anger" and records["left"].box == (0, 0, 60, 160)
     code, output, _ = emovit(*arguments, "--out", tmp_path / "out", "--max-entropy", "0.1")
     assert "annotated: 1" in output  # the angry face is certain

@@ -198,7 +198,7 @@ def test_faults_of_the_data_are_reported(published, data_folder):
         ({"vis_processor": {"eval": {"image_siz": 4}}}, "vis_processor.eval.image_siz: unknown key .*'image_size'"),
         (
             {"vis_processor": {"eval": {"min_scale": 1}}},
-            "vis_processor.eval.min_scale: unknown key .valid: draft, frames, image",
+            "vis_processor.eval.min_scale: unknown key .valid: box, draft, frames, image",
         ),
         ({"vis_processor": {"eval": {"name": "emovit_image_evil"}}}, "datasets.emoset.vis_processor.eval"),
     ],

@@ -83,6 +83,14 @@ class FrozenModel(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
 
+def added_field(default: Any, **options: Any) -> Any:
+    """A field that earlier versions did not have: a dump has it only if it is not the default.
+
+    So fingerprints of what was made before, by runs or shards without the field, stay valid.
+    """
+    return Field(default, exclude_if=lambda value: value == default, **options)
+
+
 class Settings(FrozenModel):
     """Base of all settings classes. Records are read too often for its check, and have no whole numbers."""
 

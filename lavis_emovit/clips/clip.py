@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from lavis_emovit.clips.trace import Trace
 from lavis_emovit.files import below_root
-from lavis_emovit.settings import FrozenModel, Settings
+from lavis_emovit.settings import FrozenModel, Settings, added_field
 
 TOLERANCE_S = 0.5
 # Below the image root, with forward slashes.
@@ -34,7 +34,7 @@ class Clip(FrozenModel):
     rate_fps: float | None = Field(default=None, gt=0.0)
     times_s: tuple[float, ...] | None = None
     key_s: float | None = Field(default=None, ge=0.0)
-    trace: Trace | None = None
+    trace: Trace | None = added_field(None)
 
     @model_validator(mode="after")
     def _times_fit(self) -> Clip:
@@ -67,11 +67,6 @@ class Clip(FrozenModel):
                     "are those in the video, or those of the frames"
                 )
         return self
-
-    @model_serializer(mode="wrap")
-    def _without_new_keys(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Fingerprints of earlier versions, which had no traces, stay valid."""
-        return {key: value for key, value in dump(self).items() if key != "trace" or value is not None}
 
     @property
     def begin_s(self) -> float:

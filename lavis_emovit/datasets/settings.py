@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from lavis_emovit.clips.clip import FrameSettings
 from lavis_emovit.datasets.faults import FaultSettings
@@ -16,7 +16,7 @@ from lavis_emovit.generation.categorical import WRITTEN_PARTS
 from lavis_emovit.generation.mix import MIXES, Mix
 from lavis_emovit.processors.settings import ImageEvalSettings, ImageTextSettings, ImageTrainSettings, TextSettings
 from lavis_emovit.records import InstructionKind
-from lavis_emovit.settings import EachOnce, Settings, nearest_name
+from lavis_emovit.settings import EachOnce, Settings, added_field, nearest_name
 from lavis_emovit.shards.order import DEFAULT_WINDOW_SHARDS
 from lavis_emovit.shards.token_lengths import LengthBucketSettings
 from lavis_emovit.sources.catalogue import DRAWN, AboutSettings, DeclaredPreparation, SplitSettings, StorageSettings
@@ -41,12 +41,7 @@ class CategoricalSettings(Settings):
     wordings: tuple[int, ...] = Field(default=(1,), min_length=1)
     option_order: Literal["fixed", "shuffled"] = "fixed"
     seed: int = 0
-    template: TemplateName = "direct"  # form of the answer
-
-    @model_serializer(mode="wrap")
-    def _without_new_keys(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Shards of earlier versions, which had no template, stay valid."""
-        return {key: value for key, value in dump(self).items() if key != "template" or value != "direct"}
+    template: TemplateName = added_field("direct")  # form of the answer
 
     @field_validator("template")
     @classmethod
@@ -72,12 +67,7 @@ class AffectSettings(Settings):
     about: Subject | None = None  # what the values describe; null: decided by record
     seed: int = 0
     # Also a question for each axis with a step from 1 to 9 as its answer, which evaluation asks by likelihood.
-    scale: bool = False
-
-    @model_serializer(mode="wrap")
-    def _without_new_keys(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Shards of earlier versions, which had no scale, stay valid."""
-        return {key: value for key, value in dump(self).items() if key != "scale" or value}
+    scale: bool = added_field(False)
 
 
 class OfflineSettings(Settings):
@@ -164,12 +154,8 @@ class ShardSettings(Settings):
 
     samples_per_shard: int = Field(default=1000, ge=1)
     seed: int = 0
-    frames: FrameSettings | None = None  # which frames of clips to store; null: the video files, or all image files
-
-    @model_serializer(mode="wrap")
-    def _without_new_keys(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Shards of earlier versions, which had no clips, stay valid."""
-        return {key: value for key, value in dump(self).items() if key != "frames" or value is not None}
+    # Which frames of clips to store; null: the video files, or all image files.
+    frames: FrameSettings | None = added_field(None)
 
 
 class PrepareSettings(DeclaredPreparation):

@@ -13,14 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import (
-    Field,
-    SerializerFunctionWrapHandler,
-    TypeAdapter,
-    field_validator,
-    model_serializer,
-    model_validator,
-)
+from pydantic import Field, TypeAdapter, field_validator, model_validator
 
 from lavis_emovit.emotion.facial import FACIAL_UNITS
 from lavis_emovit.emotion.labels import LabelSet, LabelSetName, Subject, get_label_set, subject_of
@@ -28,7 +21,7 @@ from lavis_emovit.emotion.questions import MODES, PERSONAS, num_wordings
 from lavis_emovit.errors import DataError
 from lavis_emovit.evaluation.prompt_settings import OPTIONS, QUESTION, STATEMENT, Prompt, PromptSettings
 from lavis_emovit.records import EmotionRecord, InstructionKind
-from lavis_emovit.settings import Settings, each_once, nearest_name
+from lavis_emovit.settings import Settings, added_field, each_once, nearest_name
 
 Kind = Literal[
     "emotion",
@@ -134,16 +127,16 @@ class BenchmarkSettings(Settings):
     with_options: tuple[bool, ...] = Field(default=(True,), min_length=1)
     limit: int | None = Field(default=None, ge=1)
     slices: tuple[str, ...] = ()
-    prompt: Prompt | None = None
+    prompt: Prompt | None = added_field(None)
     max_new_tokens: int | None = Field(default=None, ge=1)
     subject: Subject | None = None
     active_from: float = Field(default=1.0, gt=0.0)
-    instruction: InstructionKind | None = None
-    axes: tuple[Axis, ...] = Field(default=AXES, min_length=1)
-    confidence: bool = False
-    wheels: str | None = Field(default=None, min_length=1)
-    personas: tuple[str, ...] = Field(default=("none",), min_length=1)
-    modes: tuple[Mode, ...] = Field(default=("direct",), min_length=1)
+    instruction: InstructionKind | None = added_field(None)
+    axes: tuple[Axis, ...] = added_field(AXES, min_length=1)
+    confidence: bool = added_field(False)
+    wheels: str | None = added_field(None, min_length=1)
+    personas: tuple[str, ...] = added_field(("none",), min_length=1)
+    modes: tuple[Mode, ...] = added_field(("direct",), min_length=1)
 
     @model_validator(mode="before")
     @classmethod
@@ -197,14 +190,6 @@ class BenchmarkSettings(Settings):
         if problems := problems + self._problems_of_prompt():
             raise ValueError("; ".join(problems))
         return self
-
-    @model_serializer(mode="wrap")
-    def _without_new_keys(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Earlier versions had none of these keys; runs and rows without them must stay equal to theirs."""
-        new = {"instruction", "prompt", "axes", "confidence", "wheels", "personas", "modes"}
-        fields = type(self).model_fields
-        unset = {key for key in new if getattr(self, key) == fields[key].default}
-        return {key: value for key, value in dump(self).items() if key not in unset}
 
     def _problems_of_prompt(self) -> list[str]:
         if self.prompt is None:

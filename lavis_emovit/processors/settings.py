@@ -5,22 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, model_validator
 
 from lavis_emovit.boxes import BoxSettings
 from lavis_emovit.clips.clip import FrameSettings
 from lavis_emovit.errors import ConfigError
 from lavis_emovit.images import CLIP_MEAN, CLIP_STD
-from lavis_emovit.settings import Settings, SettingsT, valid_settings
+from lavis_emovit.settings import Settings, SettingsT, added_field, valid_settings
 
 
 class _BoxedSettings(Settings):
-    box: BoxSettings | None = None  # what is shown of a record with a box; null: the whole image
-
-    @model_serializer(mode="wrap")
-    def _without_new_keys(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Runs whose records have no boxes stay what they were before there was this key."""
-        return {key: value for key, value in dump(self).items() if key != "box" or value is not None}
+    box: BoxSettings | None = added_field(None)  # what is shown of a record with a box; null: the whole image
 
 
 class _ImageSettings(_BoxedSettings):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from lavis_emovit.emotion.labels import get_label_set
-from lavis_emovit.settings import Settings
+from lavis_emovit.settings import Settings, added_field
 from lavis_emovit.sources.base import LabelSettings
 from lavis_emovit.sources.clip_files import ClipFiles
 
@@ -69,17 +69,11 @@ class TableFile(Settings):
     path: str = Field(min_length=1)  # the file, below the root of the dataset
     split: str | None = None
     images: str | None = None  # folder of its images, below the root
-    fold: int | None = None  # number of the fold that its images are tested in, kept in `extra`
-    header: tuple[str, ...] | None = None  # as that of the table, for a file with other columns
+    fold: int | None = added_field(None)  # number of the fold that its images are tested in, kept in `extra`
+    header: tuple[str, ...] | None = added_field(None)  # as that of the table, for a file with other columns
     where: dict[str, str] = Field(default_factory=dict)  # column -> value; rows with another value are ignored
 
     _values_are_text = field_validator("where", mode="before")(_as_text)
-
-    @model_serializer(mode="wrap")
-    def _without_new_keys(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Shards of earlier versions, which had none of these, stay valid."""
-        new = ("fold", "header")
-        return {key: value for key, value in dump(self).items() if key not in new or value is not None}
 
 
 class VoteSettings(Settings):

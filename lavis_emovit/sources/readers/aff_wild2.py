@@ -17,13 +17,13 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, model_validator
 
 from lavis_emovit.emotion.labels import get_label_set
 from lavis_emovit.errors import DataError
 from lavis_emovit.files import find_files
 from lavis_emovit.records import EmotionRecord
-from lavis_emovit.settings import Settings
+from lavis_emovit.settings import Settings, added_field
 from lavis_emovit.sources.base import SPLIT_NAMES, Reader
 from lavis_emovit.sources.clip_files import frame_fields
 from lavis_emovit.sources.frames import frames_in, number_rows
@@ -52,18 +52,13 @@ class AffWild2Settings(Settings):
     every: int = Field(default=1, ge=1)
     clip: NeighbourSettings | None = None  # a record is a clip around its frame; null: an image
     # A record is a part of a video, with the values of its annotated frames over time; null: one frame.
-    part: PartSettings | None = None
+    part: PartSettings | None = added_field(None)
 
     @model_validator(mode="after")
     def _one_kind_of_clip(self) -> AffWild2Settings:
         if self.clip is not None and self.part is not None:
             raise ValueError("`clip` makes a clip around each frame, `part` one of many frames; set only one of them")
         return self
-
-    @model_serializer(mode="wrap")
-    def _without_new_keys(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Shards of earlier versions, which had no parts, stay valid."""
-        return {key: value for key, value in dump(self).items() if key != "part" or value is not None}
 
 
 class AffWild2Reader(Reader, layout="aff_wild2"):

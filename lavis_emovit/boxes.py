@@ -58,7 +58,7 @@ WHOLE = BoxSettings(show="whole")
 
 def box_identity(settings: BoxSettings | None) -> dict[str, Any]:
     """The part of a fingerprint that stands for these settings: under the key `box`, none if images are shown whole."""
-    return {} if (settings or WHOLE).show == "whole" else {"box": (settings or WHOLE).model_dump(mode="json")}
+    return {} if settings is None or settings.show == "whole" else {"box": settings.model_dump(mode="json")}
 
 
 class SharedImages:
@@ -111,8 +111,9 @@ def part_of(box: Box, size_px: tuple[int, int], margin: float = 0.0) -> tuple[in
 
 def shown(image: Image.Image, box: Box | None, settings: BoxSettings | None) -> Image.Image:
     """What a model sees of an upright image of full size whose record has this box; DataError as `part_of`."""
-    if box is None or settings is None or settings.show == "whole":
+    if not is_cropped(box, settings):
         return image
+    assert box is not None and settings is not None
     return image.crop(part_of(box, image.size, settings.margin))
 
 

@@ -167,13 +167,11 @@ class _Export:
         except DataError as error:
             self._fault("records whose image cannot be used", str(error), record.id)
             return
-        # The image decides what several splits share, also if its parts are written.
-        digest = hashlib.sha256(data).digest()
         if is_cropped(record.box, self.show):
             record = _of_the_crop(record)
         else:
             self._shared_whole.add(record.image, record.clip, record.box)
-        self._write(record, chosen, written, digest, otherwise)
+        self._write(record, chosen, data, written, otherwise)
 
     def _shown(self, record: EmotionRecord, data: bytes) -> bytes:
         try:
@@ -205,12 +203,15 @@ class _Export:
         self,
         record: EmotionRecord,
         chosen: list[tuple[int, Instruction]],
+        source: bytes,
         data: bytes,
-        source_digest: bytes,
         otherwise: tuple[str, ...],
     ) -> None:
+        """Write the conversations, and the image `data`, which is `source` or the part of it that is shown."""
         split, path = record.split, record.image
         counts = self._counts.setdefault(split, Counter())
+        # The whole image decides what several splits share.
+        source_digest = hashlib.sha256(source).digest()
         first_split = self._split_of_image.get(source_digest)
         if first_split is None:
             self._split_of_image[source_digest] = split
@@ -219,7 +220,7 @@ class _Export:
             self._shared_images.add(source_digest)
         if otherwise and self.as_shown:
             data, path = png_as_shown(data), str(PurePosixPath(path).with_suffix(".png"))
-        digest = hashlib.sha256(data).digest()
+        digest = source_digest if data is source else hashlib.sha256(data).digest()
         num_names = len(self._names)
         # The split may have characters, too, that a plain name cannot have.
         image = f"{IMAGES_FOLDER}/{self._names.name(f'{split}/{path}', digest)}"

@@ -166,6 +166,8 @@ class Evaluator:
         if benchmark.method != "generation" and first.kind != "instruction":
             found = self._rows(data, model, "generation", f"{data.name}: answers for the report")
             answers = {row.question_id: row.answer for row in found}
+        if not (processes.is_main() or self._engine.in_step):
+            return rows
         items = {item.record.id: item for item in data.items()}
         shown = []
         for row in rows:
@@ -183,8 +185,8 @@ class Evaluator:
     def _frame_effects(
         self, benchmark: RunBenchmark, model: LavisModel, item: Item, row: PredictionRow
     ) -> tuple[float, ...] | None:
-        """On rank 0; on all ranks if a pass gathers weights from all."""
-        if item.record.clip is None or not (self._engine.in_step or processes.is_main()):
+        """None for an image. If a pass gathers weights from all ranks, all of them need it."""
+        if item.record.clip is None:
             return None
         data, prepared, batch_size = benchmark.data, prepare(item, model), self._settings.batch_size_eval
         asked = data.settings, benchmark.method, data.label_set, row.prediction

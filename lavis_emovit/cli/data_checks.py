@@ -12,9 +12,9 @@ from lavis_emovit.cli.data_import import DEFAULT_FRACTIONS, OverwriteOption, che
 from lavis_emovit.errors import ConfigError, DataError, bullet_list
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
-    from lavis_emovit.records import EmotionRecord
+    from lavis_emovit.records import EmotionRecord, Instruction
     from lavis_emovit.sources.checks import CheckedFile
     from lavis_emovit.sources.statistics import RecordStatistics
 
@@ -69,8 +69,9 @@ def verify(
     from lavis_emovit.files import write_json
     from lavis_emovit.progress import progress
     from lavis_emovit.sources.checks import check_records
+    from lavis_emovit.sources.statistics import wrong_answers
 
-    files = checked_files(records, images)
+    files = checked_files(records, images, keep=wrong_answers)
     with progress("checking images") as display:
         report = check_records(files, near_bits=near_bits_of(near), num_workers=workers, progress=display.update)
     noun = "finding" if report.num_findings == 1 else "findings"
@@ -174,11 +175,17 @@ def all_records(records: Iterable[EmotionRecord], path: Path) -> Sequence[Emotio
     return found
 
 
-def checked_files(paths: list[Path], images: list[Path] | None) -> list[CheckedFile]:
-    """The records of every file with the folder of their images; `--images` is given once, or once per file."""
+def checked_files(
+    paths: list[Path],
+    images: list[Path] | None,
+    keep: Callable[[EmotionRecord], Iterable[Instruction]] = lambda record: (),
+) -> list[CheckedFile]:
+    """The records of every file with the folder of their images; `--images` is given once, or once per file.
+
+    Records have only the instructions that `keep` returns, none by default.
+    """
     from lavis_emovit.sources.checks import CheckedFile
     from lavis_emovit.sources.contact_sheet import find_records
-    from lavis_emovit.sources.statistics import wrong_answers
 
     roots: list[Path | None] = [*images] if images else [None]
     if len(roots) not in (1, len(paths)):
@@ -186,8 +193,8 @@ def checked_files(paths: list[Path], images: list[Path] | None) -> list[CheckedF
     files = []
     for path, root in zip(paths, roots * len(paths)):
         found, image_root = find_records(path, root)
-        # The questions take most of the memory, and of them only wrong answers are reported.
-        lean = (record.model_copy(update={"instructions": list(wrong_answers(record))}) for record in found)
+        # The questions take most of the memory.
+        lean = (record.model_copy(update={"instructions": list(keep(record))}) for record in found)
         files.append(CheckedFile(str(path), all_records(lean, path), image_root))
     return files
 

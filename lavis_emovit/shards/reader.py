@@ -21,6 +21,8 @@ from lavis_emovit.shards.index import ShardIndex
 _RESTORE = "Run `emovit shards verify` on the folder; restore the shard from a backup or build the shards again."
 # Number of the records file beside the shards, among the open files.
 _RECORDS_FILE = -1
+# In `build.resize` of the index: shrinking scaled the boxes of the records, too.
+SCALED_BOXES = "scaled_boxes"
 # Another process may evict a remote shard between fetching and opening it.
 _FETCH_ATTEMPTS = 20
 
@@ -80,7 +82,7 @@ class ShardReader:
 
         Raises:
             SampleFaultError: the shard is missing, truncated or changed; names shard and sample.
-            DataError: a remote shard cannot be fetched.
+            DataError: a remote shard cannot be fetched, or an earlier version shrank the image but not its box.
         """
         columns = self.index.columns
         shard = self.index.shard_of(sample)
@@ -129,9 +131,17 @@ class ShardReader:
 
     def _parsed(self, record_bytes: bytes, sample: int) -> EmotionRecord:
         try:
-            return parse_record(record_bytes, self._place(sample))
+            record = parse_record(record_bytes, self._place(sample))
         except DataError as error:
             raise SampleFaultError(str(error), "bad_record") from None
+        resize = self.index.build.get("resize")
+        if record.box is not None and resize and not resize.get(SCALED_BOXES):
+            # Not a faulty sample, which another one could replace.
+            raise DataError(
+                f"{self.index.place}: an earlier version shrank these images but not the boxes of their records, so "
+                "the boxes are wrong. Build the shards again (`emovit shards build`)."
+            )
+        return record
 
     def _start_empty(self) -> None:
         self._handles: OrderedDict[int, int] = OrderedDict()

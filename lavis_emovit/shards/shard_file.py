@@ -139,7 +139,7 @@ def _write(job: ShardJob, on_sample: Callable[[], None]) -> ShardDraft:
             except BadImageError as error:
                 draft.bad.append((record.id, str(error)))
             else:
-                record_bytes = (line if scale == (1, 1) else _scaled(record, scale).to_json()).encode("utf-8")
+                record_bytes = (line if scale == (1, 1) else scaled(record, scale).to_json()).encode("utf-8")
                 for name, data in sorted({suffix: image_bytes, RECORD_SUFFIX: record_bytes}.items()):
                     tar.addfile(_header(f"{key}.{name}", data), io.BytesIO(data))
                 written.append((record, sample_crc32(image_bytes, record_bytes)))
@@ -186,15 +186,21 @@ def _read_image(job: ShardJob, record: EmotionRecord) -> tuple[str, bytes, tuple
         small = data if job.resize_px is None else shrink_image(data, job.resize_px)
         if record.box is None:
             return suffix, small, (1, 1)
-        (old_width, old_height), (width, height) = image_size_px(data), image_size_px(small)
-        part_of(record.box, (old_width, old_height))
-        return suffix, small, (width / old_width, height / old_height)
+        part_of(record.box, image_size_px(data))
+        return suffix, small, scale_between(data, small)
     except (BadImageError, DataError) as error:
         raise BadImageError(f"{record.image}: {error}") from None
 
 
-def _scaled(record: EmotionRecord, scale: tuple[float, float]) -> EmotionRecord:
-    """The record with its box in pixels of an image that was scaled in width and height."""
-    assert record.box is not None
+def scale_between(data: bytes, small: bytes) -> tuple[float, float]:
+    """By which width and height of an image were scaled; DataError if one of the two cannot be read."""
+    (old_width, old_height), (width, height) = image_size_px(data), image_size_px(small)
+    return width / old_width, height / old_height
+
+
+def scaled(record: EmotionRecord, scale: tuple[float, float]) -> EmotionRecord:
+    """The record with its box, if any, in pixels of an image that was scaled in width and height."""
+    if record.box is None or scale == (1, 1):
+        return record
     left, top, right, bottom = record.box
     return record.model_copy(update={"box": (left * scale[0], top * scale[1], right * scale[0], bottom * scale[1])})

@@ -22,14 +22,22 @@ from filelock import FileLock, Timeout
 
 from lavis_emovit.clips.clip import FrameSettings
 from lavis_emovit.errors import DataError, bullet_list
-from lavis_emovit.files import TEMPORARY_SUFFIX
+from lavis_emovit.files import TEMPORARY_SUFFIX, read_file
 from lavis_emovit.records import INSTRUCTION_KINDS, EmotionRecord
 from lavis_emovit.shards.columns import COLUMNS_NAME, INDEX_NAME, join_columns
 from lavis_emovit.shards.images import RESIZE_JPEG_QUALITY
 from lavis_emovit.shards.index import ShardIndex
 from lavis_emovit.shards.pool import run_all
-from lavis_emovit.shards.reader import ShardReader
-from lavis_emovit.shards.shard_file import NOT_FOUND, WORK_FOLDER, ShardDraft, ShardJob, build_shard
+from lavis_emovit.shards.reader import SCALED_BOXES, ShardReader, ShardSample
+from lavis_emovit.shards.shard_file import (
+    NOT_FOUND,
+    WORK_FOLDER,
+    ShardDraft,
+    ShardJob,
+    build_shard,
+    scale_between,
+    scaled,
+)
 
 PART_FOLDER = "part-{number:04d}-of-{count:04d}"
 _OUR_FILES = re.compile(r"^\.?shard-\d{6}\.tar(\..*)?$")
@@ -103,7 +111,7 @@ def write_shards(
         out_dir = out_dir / PART_FOLDER.format(number=part[0], count=part[1])
     ordered = _shuffled(records, seed)
     jobs = _jobs(ordered, image_root, out_dir, samples_per_shard, resize_px, frames)
-    build = _settings(seed, samples_per_shard, resize_px, frames)
+    build = _settings(seed, samples_per_shard, resize_px, frames, has_boxes=ordered.has_boxes)
     if part is not None:
         plan = hashlib.sha256("".join(job.plan_hash for job in jobs).encode()).hexdigest()
         build["part"] = {"number": part[0], "count": part[1], "plan": plan}
@@ -147,12 +155,14 @@ class _Ordered:
     lines: list[str]
     labels: list[str]
     label_sets: list[str]
+    has_boxes: bool
 
 
 def _shuffled(records: Iterable[EmotionRecord], seed: int) -> _Ordered:
     by_rank: dict[bytes, tuple[str, str]] = {}
     labels: set[str] = set()
     label_sets: set[str] = set()
+    has_boxes = False
     for record in records:
         rank = sample_rank(seed, record.id)
         if rank in by_rank:
@@ -160,10 +170,11 @@ def _shuffled(records: Iterable[EmotionRecord], seed: int) -> _Ordered:
         by_rank[rank] = record.id, record.to_json()
         labels.update([record.emotion] if record.emotion is not None else [])
         label_sets.update([record.label_set] if record.label_set is not None else [])
+        has_boxes = has_boxes or record.box is not None
     if not by_rank:
         raise DataError("there are no records to write; check the name of the split")
     ids, lines = zip(*(by_rank[rank] for rank in sorted(by_rank)))
-    return _Ordered(list(ids), list(lines), sorted(labels), sorted(label_sets))
+    return _Ordered(list(ids), list(lines), sorted(labels), sorted(label_sets), has_boxes)
 
 
 def _jobs(
@@ -196,8 +207,14 @@ def _jobs(
     ]
 
 
-def _settings(seed: int, samples_per_shard: int, resize_px: int | None, frames: FrameSettings | None) -> dict[str, Any]:
-    resize = {"short_side_px": resize_px, "jpeg_quality": RESIZE_JPEG_QUALITY} if resize_px is not None else None
+def _settings(
+    seed: int, samples_per_shard: int, resize_px: int | None, frames: FrameSettings | None, *, has_boxes: bool
+) -> dict[str, Any]:
+    resize: dict[str, Any] | None = None
+    if resize_px is not None:
+        resize = {"short_side_px": resize_px, "jpeg_quality": RESIZE_JPEG_QUALITY}
+        # Only with boxes, so that the index of other records keeps its hash.
+        resize |= {SCALED_BOXES: True} if has_boxes else {}
     build = {"seed": seed, "samples_per_shard": samples_per_shard, "skipped": [], "resize": resize}
     # Only with clips, so that the index of images keeps its hash, which determines the order of samples.
     return build if frames is None else {**build, "frames": frames.model_dump()}
@@ -216,25 +233,32 @@ def is_built(
     if not (out_dir / INDEX_NAME).is_file():
         return False
     index = ShardIndex.load(out_dir)
-    if {**index.build, "skipped": []} != _settings(seed, samples_per_shard, resize, frames):
+    ordered = _shuffled(records, seed)
+    settings = _settings(seed, samples_per_shard, resize, frames, has_boxes=ordered.has_boxes)
+    if {**index.build, "skipped": []} != settings:
         return False
     skipped = {item["id"] for item in index.build["skipped"]}
-    ordered = _shuffled(records, seed)
     lines = [line for record_id, line in zip(ordered.ids, ordered.lines) if record_id not in skipped]
     if index.num_samples != len(lines):
         return False
     written_ns = (out_dir / INDEX_NAME).stat().st_mtime_ns
     reader = ShardReader(index)
     try:
-        return all(
-            (record := reader.read(number).record).to_json() == line
-            and all((image_root / path).stat().st_mtime_ns < written_ns for path in record.paths)
-            for number, line in enumerate(lines)
-        )
-    except OSError:
+        return all(_is_stored(reader.read(number), line, image_root, written_ns) for number, line in enumerate(lines))
+    except (OSError, DataError):
         return False
     finally:
         reader.close()
+
+
+def _is_stored(sample: ShardSample, line: str, image_root: Path, written_ns: int) -> bool:
+    """Whether a sample is that of a record, as JSON, whose images are older; OSError or DataError without an image."""
+    record = EmotionRecord.model_validate_json(line)
+    if any((image_root / path).stat().st_mtime_ns >= written_ns for path in record.paths):
+        return False
+    if record.box is not None and record.clip is None:
+        record = scaled(record, scale_between(read_file(image_root / record.image), sample.image_bytes))
+    return sample.record.to_json() == record.to_json()
 
 
 @contextmanager

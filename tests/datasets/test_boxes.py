@@ -5,7 +5,8 @@ Properties:
   generation, to baselines, and in predictions, if crops are shown; the same input, with a warning, if not;
 - the crop of a record is the same in training and evaluation;
 - frames of a clip are cropped to its box;
-- shards keep the image whole; shrinking an image scales the box; a box without area in its image is refused;
+- shards keep the image whole; shrinking an image scales the box, and shrunk shards whose boxes were not scaled are
+  refused; a box without area in its image is refused;
 - a box without area in its image becomes an error row, or stops training, with record and box named;
 - a run keeps what it showed with its questions, and refuses to evaluate on other parts than it trains on.
 """
@@ -41,8 +42,10 @@ from lavis_emovit.records import EmotionRecord, Instruction, write_records
 from lavis_emovit.runners import config
 from lavis_emovit.runners.config import Config
 from lavis_emovit.runners.splits import RecipeSplits
+from lavis_emovit.shards.index import ShardIndex
 from lavis_emovit.shards.reader import SampleFaultError, ShardReader
-from lavis_emovit.shards.writer import write_shards
+from lavis_emovit.shards.verify import verify_shards
+from lavis_emovit.shards.writer import is_built, write_shards
 from lavis_emovit.tuned.inputs import input_images
 from lavis_emovit.tuned.predictions import Asking, PredictionSettings, predict
 
@@ -195,6 +198,35 @@ def test_shards_keep_whole_images_and_scale_boxes(folder, tmp_path):
     samples = [small.read(number) for number in range(2)]
     assert decode_image(samples[0].image_bytes).size == (20, 15)
     assert sorted(sample.record.box for sample in samples) == [(0.0, 0.0, 10.0, 15.0), (10.0, 0.0, 20.0, 15.0)]
+
+
+def test_a_finished_split_with_scaled_boxes_is_recognised(folder, tmp_path):
+    """One whose box changed since is not."""
+    settings = (folder, tmp_path, 0, 1000, 15)
+    write_shards(_records(), folder, tmp_path, resize_px=15)
+    assert is_built(_records(), *settings) and not is_built(_records(boxes=(LEFT, OUTSIDE)), *settings)
+
+
+def test_shrunk_shards_with_boxes_in_pixels_of_the_full_images_are_refused(folder, tmp_path):
+    """Earlier versions wrote them; those without boxes, and those that were not shrunk, stay usable."""
+
+    def of_earlier_version(name, records, resize_px):
+        new = write_shards(records, folder, tmp_path / name, resize_px=resize_px)
+        (new.build["resize"] or {}).pop("scaled_boxes", None)
+        names = {"labels": new.labels, "kinds": new.kinds, "label_sets": new.label_sets}
+        ShardIndex(new.folder, new.shards, new.columns, **names, build=new.build).save()
+        return ShardIndex.load(new.folder)
+
+    wrong = of_earlier_version("wrong", _records(), 15)
+    processor = EmovitImageEvalProcessor.from_config({"image_size": 16, "box": "crop"})
+    with pytest.raises(DataError, match=r"wrong: an earlier version shrank these images but not the boxes.*Build the"):
+        _dataset(wrong, processor)[0]
+    with pytest.raises(DataError, match="Build the shards again"):
+        ShardReader(wrong).shared_images(range(2))
+    assert "an earlier version shrank" in verify_shards(wrong.folder).problems[0]
+    no_boxes = [record.model_copy(update={"box": None}) for record in _records()]
+    for usable in (of_earlier_version("no_boxes", no_boxes, 15), of_earlier_version("whole", _records(), None)):
+        assert ShardReader(usable).read(0).record.id
 
 
 def test_boxes_outside_of_their_image_are_refused(folder, tmp_path, monkeypatch):

@@ -21,6 +21,7 @@ from lavis_emovit.chat.run import run_requests
 from lavis_emovit.chat.settings import ChatSettings
 from lavis_emovit.emotion.labels_faces import EXPRESSIONS7
 from lavis_emovit.errors import UserError
+from lavis_emovit.files import atomic_writer, load_json
 from lavis_emovit.teachers.faces import Answer, Face
 
 CHAT = "chat:"  # before the name of the model
@@ -76,8 +77,29 @@ class ChatTeacher:
 
     def open(self) -> ChatAsking:
         self.require()
-        name = re.sub(r"[^\w.-]+", "-", self.settings.model)
-        return ChatAsking(self.name, self.settings, Ledger(self.folder / f"ledger-{name}.jsonl"))
+        return ChatAsking(self.name, self.settings, Ledger(ledger_of(self.settings.model, self.folder)))
+
+
+def ledger_of(model: str, folder: Path) -> Path:
+    """The file of a model's ledger. In earlier versions `a/b` and `a:b` shared one, from which its rows are copied.
+
+    UserError and DataError as `Ledger`, for the shared one.
+    """
+    plain = re.sub(r"[^\w.-]+", "-", model)
+    shared = folder / f"ledger-{plain}.jsonl"
+    if plain == model:
+        return shared
+    own = folder / f"ledger-{plain}-{_short_hash(model)}.jsonl"
+    if shared.exists() and not own.exists():
+        # Open, so that no other run writes to it and its rows are checked.
+        with Ledger(shared):
+            rows = [(load_json(line), line) for line in shared.read_bytes().splitlines(keepends=True)]
+        # Rows without a model may have costs of any.
+        kept = [line for row, line in rows if row.get("model", model) == model]
+        if any(row.get("model") == model for row, _ in rows):
+            with atomic_writer(own, "wb") as file:
+                file.writelines(kept)
+    return own
 
 
 class ChatAsking:

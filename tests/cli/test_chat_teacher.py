@@ -4,6 +4,7 @@
   settings ask again.
 - An image without a face and a reply that cannot be read have the statuses of teachers, and lose nothing else.
 - A wrong key stops the command with what to do; the answers until then are kept.
+- Each model has its own ledger, which has the model's rows of one that earlier versions shared.
 - SEKE takes it as an annotator, with the address of its options; options without a chat model are errors.
 """
 
@@ -73,6 +74,31 @@ def test_a_chat_model_among_teachers(emovit, tmp_path, photos, two_fakes):
         assert emovit(*command, "--base-url", server.url, "--config", tmp_path / "warm.yaml")[0] == 0
         assert [body["temperature"] for body in server.bodies] == [0.7] * 3
     assert next(read_records(out / "records.jsonl")).votes["fear"] == pytest.approx(0.5)
+
+
+def test_models_with_like_names_have_their_own_ledgers(emovit, tmp_path, photos, two_fakes):
+    """`a/b` and `a:b` shared one in earlier versions; what was paid for then is not paid again."""
+    out = tmp_path / "out"
+    command = ("facial", "annotate", photos, "--out", out)
+
+    def ask(*names):
+        with ChatServer(lambda body, number: says(fear=1)) as server:
+            models = (option for name in names for option in ("--teacher", f"chat:{name}"))
+            code, _, errors = emovit(*command, *models, "--base-url", server.url)
+            assert code == 0, errors
+        return server.num_requests
+
+    assert ask("a/b") == ask("a-b") == 3
+    (own,) = (path for path in out.glob("ledger-a-b-*.jsonl"))
+    shared = out / "ledger-a-b.jsonl"
+    shared.write_bytes(shared.read_bytes() + own.read_bytes().partition(b"\n")[2])
+    own.unlink()
+    (out / "answers.jsonl").unlink()
+    assert ask("a/b", "a:b", "a-b") == 3
+    assert len(list(out.glob("ledger-a-b*.jsonl"))) == 3
+    assert {json.loads(line).get("model", "a/b") for line in own.read_text().splitlines()} == {"a/b"}
+    (out / "answers.jsonl").unlink()
+    assert ask("a/b", "a:b", "a-b") == 0
 
 
 def test_a_wrong_key_stops(emovit, tmp_path, photos, two_fakes):

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, NonNegativeInt, TypeAdapter, ValidationError, model_validator
 
 from lavis_emovit.chat.request import ChatRequest, Message, image_of
 from lavis_emovit.chat.settings import ChatSettings
@@ -64,9 +64,15 @@ class Round(FrozenModel):
     """
 
     model: str
-    num_faces: int
-    num_accepted: int
-    reasons: dict[str, int] = Field(default_factory=dict)
+    num_faces: NonNegativeInt
+    num_accepted: NonNegativeInt
+    reasons: dict[str, NonNegativeInt] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _accepted_are_faces(self) -> Round:
+        if self.num_accepted > self.num_faces:
+            raise ValueError("more texts are accepted than there are faces")
+        return self
 
     @property
     def rate(self) -> float:

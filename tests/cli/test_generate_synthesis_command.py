@@ -181,7 +181,8 @@ def test_bad_input_says_what_to_do(faces, tmp_path, capsys):
     errors = capsys.readouterr().err
     assert "synthesis.least_rise" in errors and "synthesis.active_from" in errors
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "rounds.json").write_text('[{"model": "m1"}]')
-    with ChatServer(script) as server:
-        assert faces("m1", server) == EXIT_USER_ERROR
-    assert "rounds.json: not a list of rounds" in capsys.readouterr().err
+    for counts in ("", ', "num_faces": 3, "num_accepted": -1', ', "num_faces": 3, "num_accepted": 4'):
+        (tmp_path / "out" / "rounds.json").write_text(f'[{{"model": "m1"{counts}}}]')
+        with ChatServer(script) as server:
+            assert faces("m1", server) == EXIT_USER_ERROR
+        assert "rounds.json: not a list of rounds" in capsys.readouterr().err

@@ -13,7 +13,7 @@ import math
 import re
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -44,6 +44,8 @@ SUFFIXES_OF_FORMAT = {
     "AVIF": ("avif",),
     "HEIF": ("heic", "heif"),
 }
+
+_GAP_PX = 8  # white space between images that are joined
 
 # Key in Pillow's `info`: the factor by which decoding reduced the image.
 REDUCED_KEY = "emovit_reduced"
@@ -168,6 +170,19 @@ def jpeg_of(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=85)
     return buffer.getvalue()
+
+
+def side_by_side(images: Iterable[Image.Image], height_px: int) -> Image.Image:
+    """The images from left to right at the same height, with a white gap; RGB."""
+    scaled = [
+        to_rgb(image).resize((max(1, round(image.width * height_px / image.height)), height_px)) for image in images
+    ]
+    joined = Image.new("RGB", (sum(image.width for image in scaled) + _GAP_PX * (len(scaled) - 1), height_px), "white")
+    left = 0
+    for image in scaled:
+        joined.paste(image, (left, 0))
+        left += image.width + _GAP_PX
+    return joined
 
 
 def data_url(image: Image.Image) -> str:

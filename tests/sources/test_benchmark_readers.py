@@ -20,9 +20,10 @@ import pytest
 from PIL import Image
 
 from lavis_emovit.errors import DataError
+from lavis_emovit.images import side_by_side
 from lavis_emovit.sources.base import Notes
 from lavis_emovit.sources.readers.eemo_bench import EEmoBenchReader
-from lavis_emovit.sources.readers.eemo_bench_pair import EEmoPairReader, EEmoPairSettings, side_by_side
+from lavis_emovit.sources.readers.eemo_bench_pair import EEmoPairReader, EEmoPairSettings
 from lavis_emovit.sources.readers.lavis_vqa import LavisVqaReader
 from lavis_emovit.sources.readers.mme import MmeReader
 from lavis_emovit.sources.readers.pope import PopeReader
@@ -162,7 +163,7 @@ def test_pairs_that_are_not_as_published(tmp_path):
 def test_the_first_image_of_a_pair_is_on_the_left(tmp_path):
     picture(tmp_path / "red.png", "red", (10, 20))
     picture(tmp_path / "blue.png", "blue", (30, 10))
-    joined = side_by_side([tmp_path / "red.png", tmp_path / "blue.png"], 40)
+    joined = side_by_side([Image.open(tmp_path / "red.png"), Image.open(tmp_path / "blue.png")], 40)
     assert joined.size == (20 + 8 + 120, 40)
     assert joined.getpixel((10, 20)) == (255, 0, 0) and joined.getpixel((100, 20)) == (0, 0, 255)
     assert joined.getpixel((23, 20)) == (255, 255, 255)

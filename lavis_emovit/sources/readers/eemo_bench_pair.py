@@ -19,11 +19,10 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from PIL import Image
 from pydantic import Field
 
 from lavis_emovit.errors import DataError
-from lavis_emovit.images import decode_image
+from lavis_emovit.images import decode_image, side_by_side
 from lavis_emovit.records import EmotionRecord
 from lavis_emovit.settings import Settings
 from lavis_emovit.sources.base import Entry, checked_entry, read_json
@@ -34,7 +33,6 @@ from lavis_emovit.sources.readers.eemo_bench import answered_question
 _CATEGORIES = ("question_type", "perceptual_dimension", "question_concern")
 # Paths and facts of the images beside the questions, a key of the open-ended ones, and what models answered.
 _KNOWN = re.compile(r"image[12]|image[12]_label|describing_dimension|(response|eval_result|if_invalid)\(.*\)")
-_GAP_PX = 8  # white space between the two images
 
 
 class _Question(Entry):
@@ -110,7 +108,7 @@ class EEmoPairReader(OneFileReader, layout="eemo_bench_pair"):
         if missing := [path.name for path in paths if not path.is_file()]:
             raise DataError(f"the image {missing[0]} is missing below {paths[0].parent}")
         name = f"{Path(first).stem}_{Path(second).stem}"
-        joined = side_by_side(paths, self.settings.height_px)
+        joined = side_by_side([decode_image(path.read_bytes()) for path in paths], self.settings.height_px)
         return self.record(
             f"images {first} and {second}",
             id=name,
@@ -133,18 +131,3 @@ def _options(question: _Question) -> dict[str, str]:
     if not isinstance(options, dict) or not all(isinstance(one, str) for pair in options.items() for one in pair):
         raise DataError(f"question {question.id}: options are no Python dict of texts: {question.options!r:.80}")
     return options
-
-
-def side_by_side(paths: list[Path], height_px: int) -> Image.Image:
-    """The images from left to right at the same height, with a white gap. DataError for one that cannot be decoded."""
-    images = []
-    for path in paths:
-        image = decode_image(path.read_bytes())
-        images.append(image.resize((max(1, round(image.width * height_px / image.height)), height_px)))
-    width = sum(image.width for image in images) + _GAP_PX * (len(images) - 1)
-    joined = Image.new("RGB", (width, height_px), "white")
-    left = 0
-    for image in images:
-        joined.paste(image, (left, 0))
-        left += image.width + _GAP_PX
-    return joined

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import math
 from collections import Counter
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeGuard
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -34,11 +34,11 @@ class BoxSettings(Settings):
     """What a model sees of a record with a `box`; the name of `show` alone means no margin.
 
     Attributes:
-        show: `whole`: the whole image; `crop`: the part in the box.
+        show: `whole`: the whole image; `crop`: the part in the box; `both`: two images, the whole one, then the crop.
         margin: what a crop has around the box on each side, as a share of the box's width and height.
     """
 
-    show: Literal["whole", "crop"] = "crop"
+    show: Literal["whole", "crop", "both"] = "crop"
     margin: float = Field(default=0.0, ge=0.0, le=10.0)
 
     @model_validator(mode="before")
@@ -55,25 +55,49 @@ class BoxSettings(Settings):
 
 WHOLE = BoxSettings(show="whole")
 
+ONE_IMAGE = "it takes one image, and `box: both` shows two, the whole image and the crop; set `box` to crop or whole"
+BOTH_OF_CLIPS = (
+    "`box: both` shows two images in place of one, and a clip has frames there; set `box` to crop or whole for clips, "
+    "and remove `frames` for images"
+)
+ONLY_WHOLE = "the model was trained with `box: both`; an image without a box is shown whole, without a crop beside it"
+
 
 def box_identity(settings: BoxSettings | None) -> dict[str, Any]:
     """The part of a fingerprint that stands for these settings: under the key `box`, none if images are shown whole."""
     return {} if settings is None or settings.show == "whole" else {"box": settings.model_dump(mode="json")}
 
 
-class SharedImages:
-    """Counts the records of images and clips that several records with different boxes are about."""
+def shows_both(settings: BoxSettings | None) -> TypeGuard[BoxSettings]:
+    """Whether a model sees the whole image and the crop."""
+    return settings is not None and settings.show == "both"
+
+
+class BoxCounts:
+    """Counts records without a box, and those of images and clips that several records with different boxes are about.
+
+    Attributes:
+        num_without: records without a box.
+    """
 
     def __init__(self) -> None:
         self._counts: dict[tuple[str, Clip | None], Counter[Box]] = {}
+        self.num_without = 0
 
     def add(self, image: str, clip: Clip | None, box: Box | None) -> None:
         """Count a record with this image, or this clip of it, and this box."""
         if box is not None:
             self._counts.setdefault((image, clip), Counter())[box] += 1
+        else:
+            self.num_without += 1
 
-    def problem(self) -> str | None:
-        """What is wrong with showing these images whole; None if each has one box."""
+    def problem(self, settings: BoxSettings | None) -> str | None:
+        """What is wrong with showing these records so; None if nothing is."""
+        if shows_both(settings) and self.num_without:
+            return f"{self.num_without} records have no box, so their image is shown whole, without a crop beside it"
+        return self._shared() if not box_identity(settings) else None
+
+    def _shared(self) -> str | None:
         shared = [counts for counts in self._counts.values() if len(counts) > 1]
         if not shared:
             return None
@@ -83,7 +107,7 @@ class SharedImages:
         )
 
 
-SET_BOX = "set `box: crop` of the dataset's vis_processor.train and vis_processor.eval"
+SET_BOX = "set `box: crop` (or `both`) of the dataset's vis_processor.train and vis_processor.eval"
 
 
 def part_of(box: Box, size_px: tuple[int, int], margin: float = 0.0) -> tuple[int, int, int, int]:
@@ -109,12 +133,17 @@ def part_of(box: Box, size_px: tuple[int, int], margin: float = 0.0) -> tuple[in
     )
 
 
-def shown(image: Image.Image, box: Box | None, settings: BoxSettings | None) -> Image.Image:
-    """What a model sees of an upright image of full size whose record has this box; DataError as `part_of`."""
+def shown(image: Image.Image, box: Box | None, settings: BoxSettings | None) -> tuple[Image.Image, ...]:
+    """What a model sees of an upright image of full size whose record has this box: the image, its crop, or both.
+
+    Raises:
+        DataError: as `part_of`.
+    """
     if not is_cropped(box, settings):
-        return image
+        return (image,)
     assert box is not None and settings is not None
-    return image.crop(part_of(box, image.size, settings.margin))
+    crop = image.crop(part_of(box, image.size, settings.margin))
+    return (image, crop) if shows_both(settings) else (crop,)
 
 
 def is_cropped(box: Box | None, settings: BoxSettings | None) -> bool:
@@ -123,16 +152,20 @@ def is_cropped(box: Box | None, settings: BoxSettings | None) -> bool:
 
 
 def shown_bytes(data: bytes, box: Box | None, settings: BoxSettings | None) -> bytes:
-    """The same of an encoded image, encoded; an image that is shown whole keeps its bytes, a crop becomes a PNG.
+    """The same of an encoded image, encoded, for people and for models that take one image.
+
+    An image that is shown whole keeps its bytes, a crop becomes a PNG, and so do both, from left to right.
 
     Raises:
         DataError: as `part_of`, or the image cannot be decoded.
     """
-    from lavis_emovit.images import decode_image
+    from lavis_emovit.images import decode_image, side_by_side
 
     if not is_cropped(box, settings):
         return data
     buffer = io.BytesIO()
     # The highest speed of compression; these bytes are read once.
-    shown(decode_image(data), box, settings).save(buffer, "PNG", compress_level=1)
+    whole_or_crop, *crops = shown(decode_image(data), box, settings)
+    joined = side_by_side([whole_or_crop, *crops], whole_or_crop.height) if crops else whole_or_crop
+    joined.save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()

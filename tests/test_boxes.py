@@ -6,7 +6,9 @@ Properties:
 - images whose record has no box, or that are shown whole, keep their bytes;
 - a box without area in the image is refused with its corners and the size of the image;
 - the name of what is shown is enough in settings; a margin without a crop is refused;
-- records are counted whose image has several boxes.
+- both are the whole image and then the crop, for people in one image; records without a box have the whole image alone;
+  clips have no place for them;
+- records are counted whose image has several boxes but is shown whole, or that have no box for a crop.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import io
 import pytest
 from PIL import Image
 
-from lavis_emovit.boxes import WHOLE, BoxSettings, SharedImages, box_identity, part_of, shown, shown_bytes
+from lavis_emovit.boxes import WHOLE, BoxCounts, BoxSettings, box_identity, part_of, shown, shown_bytes
 from lavis_emovit.clips.clip import Clip
 from lavis_emovit.errors import ConfigError, DataError
 from lavis_emovit.images import decode_image
@@ -33,11 +35,31 @@ def _numbered(width, height):
 
 def test_pixels_of_a_crop_with_a_margin_at_the_edge():
     # By hand: half of 2.3 x 2 on each side is 2.05 to 6.65 across and 0 to 4 down, of 6 x 4 pixels.
-    crop = shown(_numbered(6, 4), (3.2, 1, 5.5, 3), BoxSettings(show="crop", margin=0.5))
+    (crop,) = shown(_numbered(6, 4), (3.2, 1, 5.5, 3), BoxSettings(show="crop", margin=0.5))
     assert crop.size == (4, 4)
     assert [crop.getpixel(place) for place in ((0, 0), (3, 0), (0, 3), (3, 3))] == [
         (20, 0, 0), (50, 0, 0), (20, 30, 0), (50, 30, 0),
     ]  # fmt: skip
+
+
+def test_both_are_the_whole_image_and_then_the_crop():
+    image, both = _numbered(6, 4), BoxSettings(show="both", margin=0.5)
+    whole, crop = shown(image, (3.2, 1, 5.5, 3), both)
+    assert whole.tobytes() == image.tobytes()
+    assert crop.tobytes() == bytes(value for y in range(4) for x in (2, 3, 4, 5) for value in (10 * x, 10 * y, 0))
+    (alone,) = shown(image, None, both)
+    assert alone.tobytes() == image.tobytes()
+
+
+def test_people_see_both_in_one_image():
+    buffer, both = io.BytesIO(), BoxSettings(show="both")
+    _numbered(6, 4).save(buffer, "PNG")
+    joined = decode_image(shown_bytes(buffer.getvalue(), (1, 0, 3, 4), both))
+    # The crop of 2 x 4 pixels is 8 pixels to the right of the image.
+    assert joined.size == (6 + 8 + 2, 4)
+    assert joined.crop((0, 0, 6, 4)).tobytes() == _numbered(6, 4).tobytes()
+    assert joined.crop((14, 0, 16, 4)).tobytes() == _numbered(6, 4).crop((1, 0, 3, 4)).tobytes()
+    assert shown_bytes(buffer.getvalue(), None, both) == buffer.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -88,15 +110,23 @@ def test_settings():
     assert "`margin` belongs to a crop" in str(refused.value)
     with pytest.raises(ConfigError):
         valid_settings(ImageEvalSettings, {"box": "face"}, "eval", "a test")
+    both = {"box": {"show": "both", "margin": 0.5}}
+    assert box_identity(valid_settings(ImageEvalSettings, both, "eval", "a test").box) == both
+    with pytest.raises(ConfigError, match="set `box` to crop or whole for clips"):
+        valid_settings(ImageEvalSettings, {**both, "frames": {"num_frames": 2}}, "eval", "a test")
 
 
-def test_records_of_images_with_several_boxes_are_counted():
-    counted = SharedImages()
-    assert counted.problem() is None
+def test_records_with_several_boxes_for_an_image_or_none_are_counted():
+    counted, both = BoxCounts(), BoxSettings(show="both")
+    assert counted.problem(None) is None and counted.problem(both) is None
     for image, box, clip in (
         ("a.jpg", (0, 0, 1, 1), None), ("a.jpg", (1, 0, 2, 1), None), ("a.jpg", (1, 0, 2, 1), None),
         ("b.jpg", (0, 0, 1, 1), None), ("b.jpg", None, None),
         ("c.mp4", (0, 0, 1, 1), Clip(start_s=0, end_s=1)), ("c.mp4", (1, 0, 2, 1), Clip(start_s=1, end_s=2)),
     ):  # fmt: skip
         counted.add(image, clip, box)
-    assert counted.problem().startswith("3 records are about one of several people or faces in 1 images")
+    for whole in (None, WHOLE):
+        problem = counted.problem(whole)
+        assert problem.startswith("3 records are about one of several people or faces in 1 images")
+    assert counted.problem(both).startswith("1 records have no box, so their image is shown whole")
+    assert counted.problem(BoxSettings(show="crop")) is None

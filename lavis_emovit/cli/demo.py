@@ -47,6 +47,7 @@ def demo(
     They choose an image and see its labels with probabilities, valence and arousal, and why. No network is needed.
     """
     from lavis_emovit import load_tuned
+    from lavis_emovit.boxes import ONLY_WHOLE, shows_both
     from lavis_emovit.pages.answers import page_models
     from lavis_emovit.pages.demo import demo_page
     from lavis_emovit.pages.examples import examples as find_examples
@@ -60,6 +61,9 @@ def demo(
     places = [(model, base)] if compare is None else [(model, base), (compare, compare_base)]
     load = partial(load_tuned, device=device, amp=amp, labels=labels)
     tuned = [load(place, base=weights) for place, weights in places]
+    for one in tuned:
+        if shows_both(one.box):
+            typer.echo(f"note: {one.files.location}: {ONLY_WHOLE}", err=True)
     models = page_models(tuned, threshold)
     shown = find_examples(tuned[0], examples, image_root)
     with served(lambda: demo_page(models, shown, corrections), host=host, port=port) as address:

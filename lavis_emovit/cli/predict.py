@@ -59,7 +59,7 @@ def predict(
 ) -> None:
     """Let a tuned model say what it sees in images. An interrupted command with --out resumes if it is repeated."""
     from lavis_emovit import load_tuned
-    from lavis_emovit.boxes import SharedImages, box_identity
+    from lavis_emovit.boxes import BoxCounts, box_identity, shows_both
     from lavis_emovit.distributed.workers import killed_worker
     from lavis_emovit.progress import progress
     from lavis_emovit.tuned.inputs import input_images
@@ -83,13 +83,15 @@ def predict(
     is_calibrated = threshold is not None or calibrated
     temperature = _temperature(tuned, batch_size, workers) if is_calibrated else 1.0
     settings = PredictionSettings(askings, temperature, threshold, top_k, tuned.box)
-    if not box_identity(tuned.box):
-        shared = SharedImages()
-        for image in found:
-            if image.record is not None:
-                shared.add(image.record.image, image.record.clip, image.record.box)
-        if (problem := shared.problem()) is not None:
-            typer.echo(f"warning: {problem}; the model was evaluated on whole images, without `box`", err=True)
+    counts = BoxCounts()
+    for image in found:
+        if image.record is not None:
+            counts.add(image.record.image, image.record.clip, image.record.box)
+        else:
+            counts.num_without += 1
+    if (problem := counts.problem(tuned.box)) is not None:
+        shown = "the whole image and the crop (`box: both`)" if shows_both(tuned.box) else "whole images, without `box`"
+        typer.echo(f"warning: {problem}; the model was evaluated on {shown}", err=True)
     made_with = {
         **tuned.adapter.identity(),
         "questions": [(one.kind, one.method, one.benchmark.model_dump(mode="json")) for one in askings],

@@ -51,6 +51,7 @@ def serve(
     except ImportError:
         raise UserError("emovit serve needs FastAPI and uvicorn: pip install 'lavis-emovit[serve]'") from None
     from lavis_emovit import load_tuned
+    from lavis_emovit.boxes import ONLY_WHOLE, shows_both
     from lavis_emovit.serving.app import Limits, Served, make_app
     from lavis_emovit.serving.batching import Batching
     from lavis_emovit.serving.server import MOST_CONNECTIONS, DrainingServer, bind, is_local
@@ -63,6 +64,8 @@ def serve(
         )
     with bind(host, port) as socket:
         tuned = load_tuned(model, device=device, amp=amp, step=step, base=base)
+        if shows_both(tuned.box):
+            typer.echo(f"note: {ONLY_WHOLE}", err=True)
         batching = Batching(
             tuned, batch_size=batch_size, max_waiting=max_waiting, max_waiting_bytes=max_waiting_mb << 20
         )

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from lavis_emovit.boxes import BoxSettings, SharedImages, box_identity, is_cropped, shown_bytes
+from lavis_emovit.boxes import BoxCounts, BoxSettings, box_identity, is_cropped, shown_bytes, shows_both
 from lavis_emovit.errors import ConfigError, DataError, bullet_list
 from lavis_emovit.exchange.files import ImageNames, row_writer
 from lavis_emovit.exchange.formats import FORMATS, Conversation, Format
@@ -56,10 +56,10 @@ def export_data(
         strict: refuse people and images in several splits.
 
     Raises:
-        ConfigError: an unknown format or kind, or `join` for a format without turns.
+        ConfigError: an unknown format or kind, `join` for a format without turns, or two images for a record (`both`).
         DataError: the folder has content; images or records cannot be used; nothing can be written.
     """
-    layout = _checked(format_name, kinds, join)
+    layout = _checked(format_name, kinds, join, show)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out}: already has content, and an export writes a folder of its own; use another --out")
     samples = open_samples(place, images)
@@ -93,7 +93,7 @@ def dataset_name(out: Path) -> str:
     return re.sub(r"\W+", "_", out.resolve().name)
 
 
-def _checked(format_name: str, kinds: Collection[str], join: bool) -> Format:
+def _checked(format_name: str, kinds: Collection[str], join: bool, show: BoxSettings | None) -> Format:
     problems = [
         f"--kinds: unknown kind '{kind}'{nearest_name(kind, list(INSTRUCTION_KINDS))}; "
         f"the kinds are {', '.join(INSTRUCTION_KINDS)}"
@@ -109,6 +109,8 @@ def _checked(format_name: str, kinds: Collection[str], join: bool) -> Format:
         )
     elif join and not layout.has_turns:
         problems.append(f"--join: a row of {format_name} has one question; omit --join")
+    if shows_both(show):
+        problems.append("--box both: a conversation in these formats has one image; use --box crop or whole")
     if problems or layout is None:
         raise ConfigError(problems, "the command line")
     return layout
@@ -144,7 +146,7 @@ class _Export:
         self._split_of_image: dict[bytes, str] = {}  # sha256 of the bytes -> first split
         self._shared_images: set[bytes] = set()
         self._shown_otherwise: Counter[str] = Counter()
-        self._shared_whole = SharedImages()
+        self._shared_whole = BoxCounts()
 
     def add(self, record: EmotionRecord | DataError, read_image: Callable[[], bytes]) -> None:
         """Write the conversations of a record, and its image."""
@@ -297,7 +299,7 @@ class _Export:
             "skipped_examples": self._examples,
             "in_several_splits": self._shared(),
             "shown_otherwise": dict(self._shown_otherwise),
-            "shared_whole": self._shared_whole.problem(),
+            "shared_whole": self._shared_whole.problem(self.show),
         }
 
 

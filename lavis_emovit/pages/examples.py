@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+from lavis_emovit.boxes import shows_both
 from lavis_emovit.errors import ConfigError, DataError
 from lavis_emovit.evaluation.suite.benchmark_data import open_benchmark
 from lavis_emovit.images import data_url
@@ -62,7 +63,9 @@ def _of_run(tuned: Tuned) -> list[Example]:
     images = [item for item in items if item.record.clip is None]
     if len(images) < len(items):
         _note_clips(len(items) - len(images))
-    return [_example(item.shown(), item.truth.label) for item in images]
+    # A page has no boxes; the two images that `box: both` joins for people are none to ask about.
+    is_whole = shows_both(opened.show)
+    return [_example(item.image_bytes if is_whole else item.shown(), item.truth.label) for item in images]
 
 
 def _note_clips(count: int) -> None:

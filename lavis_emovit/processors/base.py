@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 
 import torch
 from lavis.processors.base_processor import BaseProcessor
+from PIL import Image
 
-from lavis_emovit.boxes import Box, BoxSettings, is_cropped, shown
+from lavis_emovit.boxes import BOTH_OF_CLIPS, Box, BoxSettings, is_cropped, shown, shows_both
 from lavis_emovit.clips.clip import Clip, FrameSettings
 from lavis_emovit.clips.reading import read_frames
 from lavis_emovit.errors import DataError
@@ -61,7 +62,8 @@ class ImageProcessor(BaseProcessor):
     ) -> tuple[Any, tuple[float, ...] | None]:
         """An encoded image as model input, and None; with `frames`, a clip and the presentation times of its frames.
 
-        All frames of a clip are cropped and flipped alike. An image is then a clip that shows it in every frame.
+        All frames of a clip are cropped and flipped alike. An image is then a clip that shows it in every frame. With
+        `box: both`, an image is the two images of `beside`, and there are no clips.
 
         Args:
             box: of the record; of a clip, the same in every frame.
@@ -69,17 +71,22 @@ class ImageProcessor(BaseProcessor):
             max_pixels: of an image, see `decode_image`.
 
         Returns:
-            float32 [3, H, W], or [3, F, H, W] with `frames`; and F times in seconds.
+            float32 [3, H, W], [3, F, H, W] with `frames`, or [3, 2, H, W] with `box: both`; and F times in seconds.
 
         Raises:
             DataError: it cannot be decoded, the box has no area in it, or it is a clip and the settings have no
-                `frames`.
+                `frames`; clips or `frames` with `box: both`.
         """
         frames, show = self.frames, show or self.box
+        if shows_both(show) and (clip is not None or frames is not None):
+            raise DataError(BOTH_OF_CLIPS)
         min_side_px = None if is_cropped(box, show) else self.min_side_px
         if clip is None:
             image = decode_image(data, min_side_px=min_side_px, max_pixels=max_pixels)
-            found = self(shown(image, box, show), seed=seed)
+            images = shown(image, box, show)
+            if shows_both(show):
+                return self.beside(images, seed), None
+            found = self(images[0], seed=seed)
             if frames is None:
                 return found, None
             return torch.stack([found] * frames.num_frames, dim=1), (0.0,) * frames.num_frames
@@ -88,9 +95,17 @@ class ImageProcessor(BaseProcessor):
         draw = seed if self.is_random else None
         pixels, times_s = [], []
         for time_s, image in read_frames(data, clip, frames, seed=draw, min_side_px=min_side_px):
-            pixels.append(self(shown(image, box, show), seed=seed))
+            pixels.append(self(shown(image, box, show)[0], seed=seed))
             times_s.append(round(time_s, 3))
         return torch.stack(pixels, dim=1), tuple(times_s)
+
+    def beside(self, images: Sequence[Image.Image], seed: int | None) -> Any:
+        """The whole image and the crop as one model input, float32 [3, 2, H, W]; without a crop, the whole one twice.
+
+        All records of a batch have as many images.
+        """
+        found = [self(image, seed=seed) for image in images]
+        return torch.stack([found[0], found[-1]], dim=1)
 
     def stack(self, images: Sequence[torch.Tensor]) -> torch.Tensor:
         """A batch of images from this processor, float32 [B, 3, image_size, image_size]; clips have [B, 3, F, ...]."""

@@ -1,6 +1,6 @@
 """The text around a question and an answer, as the processor of an image-text model writes it.
 
-A text is `[beginning with the image][tail][question][after][lead][answer][end]`. All but question and answer are
+A text is `[beginning with the image or two][tail][question][after][lead][answer][end]`. All but question and answer are
 constant and come from the processor's chat template, or from a template of ours. The beginning ends with the last token
 of the image. That token is special, so no tokenizer joins it with what follows: the text behind it can be tokenised by
 itself, with the same result as in the whole text.
@@ -9,6 +9,7 @@ itself, with the same result as in the whole text.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from itertools import takewhile
 from typing import Any
 
@@ -71,7 +72,7 @@ class ChatText:
             )
         self._asked = asked
         try:
-            found = self._process(asked, Image.new("RGB", (56, 56)))  # of any size
+            found = self._process(asked, [Image.new("RGB", (56, 56))])  # of any size
         except Exception as error:  # processors raise anything
             advice = f"is the image token {self._image_token!r} in model.template?"
             raise WeightsError(
@@ -98,14 +99,34 @@ class ChatText:
                 "and tokenizer do not fit together"
             )
 
-    def read(self, image: Image.Image) -> PreparedImage:
-        """An RGB image with the beginning of the text."""
-        found = self._process(self._asked, image)
+    def read(self, images: Sequence[Image.Image]) -> PreparedImage:
+        """One RGB image, or two, with the beginning of the text; WeightsError if the model cannot read two."""
+        found = self._process(self._asked if len(images) == 1 else self._asked_of_two, images)
         ids = found["input_ids"][0]
         last = int((ids == self.image_token_id).nonzero()[-1]) + 1
         kinds = found[self.kinds_key] if self.kinds_key is not None else None
         features = {name: value for name, value in found.items() if name not in _TEXT_KEYS}
         return PreparedImage(ids[:last], None if kinds is None else kinds[0][:last], features)
+
+    @cached_property
+    def _asked_of_two(self) -> str:
+        """The text with the places of two images, of which all behind the last one is as in that with one."""
+        advice = "which `box: both` shows; set `box` of the vis_processor to crop or whole"
+        if self._template is not None:
+            raise WeightsError(f"{self._name}: its template has the place of one image and not of two, {advice}")
+        asked, image = self._render(_QUESTION, num_images=2), Image.new("RGB", (56, 56))
+        try:
+            one, two = (
+                self._process(text, images)["input_ids"][0].tolist()
+                for text, images in ((self._asked, [image]), (asked, [image, image]))
+            )
+        except Exception as error:  # processors raise anything
+            raise WeightsError(f"{self._name}: it cannot read two images ({first_line(error)}), {advice}") from error
+        behind_one, behind_two = (ids[::-1].index(self.image_token_id) for ids in (one, two))
+        is_twice = two.count(self.image_token_id) == 2 * one.count(self.image_token_id)
+        if not is_twice or one[len(one) - behind_one :] != two[len(two) - behind_two :]:
+            raise WeightsError(f"{self._name}: its chat template writes no two images before a question, {advice}")
+        return asked
 
     def prompts(self, questions: Sequence[str]) -> list[list[int]]:
         """Token ids behind the image up to the place of the answer, for each question; ValueError if a question
@@ -184,13 +205,14 @@ class ChatText:
         """Processors of models with a Q-Former do."""
         return getattr(self.processor, "num_query_tokens", None) is not None
 
-    def _render(self, question: str, answer: str | None = None, as_list: bool = True) -> str:
+    def _render(self, question: str, answer: str | None = None, as_list: bool = True, num_images: int = 1) -> str:
         if self._template is not None:
             return self._template.replace(QUESTION_PLACE, question)
         turns: list[dict[str, Any]] = []
         if self._system is not None:
             turns.append({"role": "system", "content": [{"type": "text", "text": self._system}]})
-        turns.append({"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]})
+        images = [{"type": "image"}] * num_images
+        turns.append({"role": "user", "content": [*images, {"type": "text", "text": question}]})
         if answer is not None:
             turns.append({"role": "assistant", "content": [{"type": "text", "text": answer}] if as_list else answer})
         try:
@@ -218,12 +240,12 @@ class ChatText:
         ends = [after.index(mark) + len(mark) for mark in marks if mark and mark in after]
         return lead, after[: min(ends)] if ends else ""
 
-    def _process(self, text: str, image: Image.Image) -> Any:
+    def _process(self, text: str, images: Sequence[Image.Image]) -> Any:
         # A chat template may already write the token that begins a text.
         begin = self.tokenizer.bos_token
         return self.processor(
             # One list per text: some processors (Gemma's) take a flat list as the images of one text.
-            images=[[image]],
+            images=[list(images)],
             text=[text],
             return_tensors="pt",
             add_special_tokens=not (begin and text.startswith(begin)),

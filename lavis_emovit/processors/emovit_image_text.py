@@ -21,18 +21,27 @@ from lavis_emovit.settings import nearest_name
 
 @registry.register_processor("emovit_image_text")
 class EmovitImageTextProcessor(ImageProcessor):
-    """An image with the beginning of the text that its model reads; the processor is loaded on first use."""
+    """An image, or two, with the beginning of the text that its model reads; the processor is loaded on first use."""
 
     settings_class = ImageTextSettings
     settings: ImageTextSettings
 
     def __call__(self, item: Image.Image, seed: int | None = None) -> PreparedImage:
         """An image as model input, of any size; `seed` has no effect."""
-        image = to_rgb(item)
+        return self.beside([item], seed)
+
+    def beside(self, images: Sequence[Image.Image], seed: int | None = None) -> PreparedImage:
+        """The whole image and the crop in one text; without a crop, the whole image alone.
+
+        WeightsError if the model cannot read two images.
+        """
+        return self.chat.read([self._scaled(to_rgb(image)) for image in images])
+
+    def _scaled(self, image: Image.Image) -> Image.Image:
         if max(image.size) > self.settings.max_side_px:
             image = image.copy()
             image.thumbnail((self.settings.max_side_px, self.settings.max_side_px))
-        return self.chat.read(image)
+        return image
 
     def stack(self, images: Sequence[PreparedImage]) -> PreparedImages:  # type: ignore[override]
         return PreparedImages(tuple(images))

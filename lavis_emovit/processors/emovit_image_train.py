@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from lavis.common.registry import registry
@@ -10,7 +11,7 @@ from PIL import Image
 
 from lavis_emovit.images import to_rgb
 from lavis_emovit.processors.base import ImageProcessor
-from lavis_emovit.processors.image import CROP_RATIO, normalize, random_crop_and_flip, seeded_generator
+from lavis_emovit.processors.image import CROP_RATIO, normalize, random_crops_and_flip, seeded_generator
 from lavis_emovit.processors.settings import ImageTrainSettings
 
 
@@ -28,10 +29,19 @@ class EmovitImageTrainProcessor(ImageProcessor):
         With a seed the result depends only on image and seed, and torch's global random state is neither read nor
         changed. Without one, the global state is used.
         """
-        settings, image, generator = self.settings, to_rgb(item), seeded_generator(seed)
+        (found,) = self._augmented([item], seed)
+        return found
+
+    def beside(self, images: Sequence[Image.Image], seed: int | None) -> torch.Tensor:
+        """See `ImageProcessor.beside`; each has a random part of its own, and both are flipped or none."""
+        found = self._augmented(images, seed)
+        return torch.stack([found[0], found[-1]], dim=1)
+
+    def _augmented(self, items: Sequence[Image.Image], seed: int | None) -> list[torch.Tensor]:
+        settings, images, generator = self.settings, [to_rgb(item) for item in items], seeded_generator(seed)
         scale = settings.min_scale, settings.max_scale
-        pixels = random_crop_and_flip(image, settings.image_size, scale, settings.flip_probability, generator)
-        return normalize(pixels, settings.mean, settings.std)
+        found = random_crops_and_flip(images, settings.image_size, scale, settings.flip_probability, generator)
+        return [normalize(pixels, settings.mean, settings.std) for pixels in found]
 
     @property
     def min_side_px(self) -> int | None:

@@ -36,24 +36,25 @@ def resize_square(image: Image.Image, size_px: int) -> torch.Tensor:
     return F.pil_to_tensor(F.resize(image, size, interpolation=InterpolationMode.BICUBIC))
 
 
-def random_crop_and_flip(
-    image: Image.Image,
+def random_crops_and_flip(
+    images: Sequence[Image.Image],
     size_px: int,
     scale: tuple[float, float],
     flip_probability: float,
     generator: torch.Generator | None,
-) -> torch.Tensor:
-    """A random part of the image, bicubic, flipped with the given probability; uint8 [3, size_px, size_px].
+) -> list[torch.Tensor]:
+    """A random part of each image, bicubic, all flipped with the given probability; uint8 [3, size_px, size_px].
 
-    `scale` is the smallest and the largest share of the area. The random calls and their order are those of
-    torchvision's RandomResizedCrop and RandomHorizontalFlip. With a seeded generator the result equals LAVIS's
+    `scale` is the smallest and the largest share of the area. For one image, the random calls and their order are those
+    of torchvision's RandomResizedCrop and RandomHorizontalFlip. With a seeded generator the result equals LAVIS's
     `blip2_image_train` after `torch.manual_seed(seed)`; None is torch's global generator.
     """
-    top, left, height, width = _crop_box(image.height, image.width, scale, generator)
-    pixels = resize_square(image.crop((left, top, left + width, top + height)), size_px)
-    if torch.rand(1, generator=generator).item() < flip_probability:
-        pixels = F.horizontal_flip(pixels)
-    return pixels
+    parts = []
+    for image in images:
+        top, left, height, width = _crop_box(image.height, image.width, scale, generator)
+        parts.append(resize_square(image.crop((left, top, left + width, top + height)), size_px))
+    is_flipped = torch.rand(1, generator=generator).item() < flip_probability
+    return [F.horizontal_flip(pixels) for pixels in parts] if is_flipped else parts
 
 
 def normalize(pixels: torch.Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> torch.Tensor:
@@ -101,13 +102,14 @@ def _crop_box(
 def stack_images(images: Sequence[torch.Tensor]) -> torch.Tensor:
     """[B, 3, H, W] out of B images of one size, [B, 3, F, H, W] out of clips; no images give an empty batch.
 
-    DataError for clips of different lengths, or clips and images, which datasets of one recipe may give.
+    DataError for clips of different lengths, or clips and images, which datasets of one recipe may give. With
+    `box: both`, F is 2.
     """
     if len({image.shape for image in images}) > 1:
         shapes = ", ".join(str(list(shape)) for shape in sorted({tuple(image.shape) for image in images}))
         raise DataError(
             f"a batch has images of the shapes {shapes}; give all datasets the same vis_processor.*.image_size and "
-            "frames.num_frames"
+            "frames.num_frames, and `box: both` to all or none"
         )
     # In a DataLoader worker `default_collate` stacks straight into memory that it shares with the main process.
     return default_collate(list(images)) if images else torch.zeros(0, 3, 0, 0)

@@ -1,6 +1,7 @@
 """Images as an image-text model of transformers reads them: of any size, with any number of tokens.
 
-Legend: `B` images, `P` tokens of the beginning of a text, up to the last token of its image.
+Legend: `B` images, `P` tokens of the beginning of a text, up to the last token of its image. With `box: both`, an image
+here is the whole image and the crop, one after the other in one text.
 """
 
 from __future__ import annotations

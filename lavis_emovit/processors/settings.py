@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from lavis_emovit.boxes import BoxSettings
+from lavis_emovit.boxes import BOTH_OF_CLIPS, BoxSettings, shows_both
 from lavis_emovit.clips.clip import FrameSettings
 from lavis_emovit.errors import ConfigError
 from lavis_emovit.images import CLIP_MEAN, CLIP_STD
@@ -24,6 +24,12 @@ class _ImageSettings(_BoxedSettings):
     std: tuple[float, float, float] = CLIP_STD
     draft: bool = True
     frames: FrameSettings | None = None  # which frames of clips are looked at; null: there are only images
+
+    @model_validator(mode="after")
+    def _no_clips_beside_crops(self) -> _ImageSettings:
+        if self.frames is not None and shows_both(self.box):
+            raise ValueError(BOTH_OF_CLIPS)
+        return self
 
 
 class ImageEvalSettings(_ImageSettings):

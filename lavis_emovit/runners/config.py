@@ -17,7 +17,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from lavis_emovit.boxes import box_identity
+from lavis_emovit.boxes import box_identity, shows_both
 from lavis_emovit.errors import ConfigError
 from lavis_emovit.paths import find_recipe
 from lavis_emovit.recipes import (
@@ -291,6 +291,8 @@ def _check_frames(model: Settings | None, datasets: Mapping[str, Settings]) -> l
             problems.append(
                 f"{key}.frames.num_frames: {frames.num_frames}, model.frames.max_frames is {most}; raise it"
             )
+        if shows_both(getattr(processor, "box", None)) and most < 2:
+            problems.append(f"{key}.box: both shows two images, model.frames.max_frames is {most}; raise it")
     return problems
 
 
@@ -303,7 +305,22 @@ def _check_boxes(datasets: Mapping[str, Settings]) -> list[str]:
                 f"datasets.{name}.vis_processor.eval.box: evaluation would show other parts of the images than "
                 "training; set train.box and eval.box alike"
             )
+    # Tensors of a batch have one shape; the images of an `image_text` model need not.
+    shapes = {name: shows_both(box_of(dataset)) for name, dataset in datasets.items() if _has_image_size(dataset)}
+    if len(set(shapes.values())) > 1:
+        first = next(name for name, both in shapes.items() if both)
+        problems += [
+            f"datasets.{name}.vis_processor: datasets.{first} shows two images for a record (`box: both`), and this "
+            "one shows one, so they cannot be in one batch; set train.box and eval.box alike for all datasets"
+            for name, both in shapes.items()
+            if not both
+        ]
     return problems
+
+
+def _has_image_size(dataset: Settings) -> bool:
+    """Whether its images become tensors of one size."""
+    return hasattr(getattr(getattr(dataset, "vis_processor", None), "train", None), "image_size")
 
 
 def _image_processors(datasets: Mapping[str, Settings]) -> Iterator[tuple[str, Any]]:

@@ -22,7 +22,7 @@ from lavis_emovit.distributed.seeding import seed_everything
 from lavis_emovit.distributed.signals import RunStopped, StopRequest
 from lavis_emovit.distributed.versions import package_versions
 from lavis_emovit.errors import WeightsError
-from lavis_emovit.evaluation.suite.benchmark_data import warn_of_shared_images
+from lavis_emovit.evaluation.suite.benchmark_data import warn_of_boxes
 from lavis_emovit.files import atomic_writer, explain_full_disk
 from lavis_emovit.models.protocol import Batch, EmotionModel
 from lavis_emovit.progress import progress
@@ -81,7 +81,7 @@ class RunnerEmoVIT:
         for name, splits in datasets.items():
             for split, samples in splits.items():
                 if isinstance(samples, EmotionShardDataset):
-                    warn_of_shared_images(f"datasets.{name}, split '{split}'", [samples.reader], samples.show)
+                    warn_of_boxes(f"datasets.{name}, split '{split}'", [samples.reader], samples.show)
         self.folder = folder or RunFolder.open(cfg)
         # Now, because an engine may spread the weights over the ranks.
         self._frozen_fingerprint, self._parameter_counts = model.frozen_fingerprint(), model.parameter_counts()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from lavis_emovit.boxes import shows_both
 from lavis_emovit.emotion.labels_faces import EXPRESSIONS8
 from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.teachers.catalogue import tuned_version
@@ -25,7 +26,7 @@ def annotator(tuned: Tuned) -> Annotate:
     """Function of an image -> its one face, which is all of it, with the probabilities of the model's labels.
 
     They are not calibrated, so that the answers depend on the weights alone, which are the version of the teacher.
-    UserError if its labels are no facial expressions.
+    UserError if its labels are no facial expressions, or it was tuned to see two images for a face.
     """
     from lavis_emovit.tuned.inputs import InputImage
     from lavis_emovit.tuned.predictions import PredictionSettings, predict
@@ -36,6 +37,10 @@ def annotator(tuned: Tuned) -> Annotate:
         raise UserError(f"{tuned.files.location}: its labels are no facial expressions ({error})") from None
     if len(set(expressions.values())) < 2:
         raise UserError(f"{tuned.files.location}: has no labels of at least two facial expressions")
+    if shows_both(tuned.box):
+        raise UserError(
+            f"{tuned.files.location}: is no teacher, which sees a face alone: it was tuned with `box: both`"
+        )
     settings = PredictionSettings(tuned.askings(["emotion"]))
 
     def annotate(image: Image.Image) -> list[Face]:

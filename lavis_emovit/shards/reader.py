@@ -11,7 +11,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from lavis_emovit.boxes import SharedImages
+from lavis_emovit.boxes import BoxCounts
 from lavis_emovit.errors import DataError
 from lavis_emovit.files import file_sha256
 from lavis_emovit.records import EmotionRecord, parse_record
@@ -107,15 +107,17 @@ class ShardReader:
         """The record of a sample without its image, so its checksum is not compared; raises as `read`."""
         return self._parsed(self._record_bytes(sample), sample)
 
-    def shared_images(self, samples: Iterable[int]) -> SharedImages:
-        """Counts of images that several of these samples are about; unreadable ones are not counted."""
-        found = SharedImages()
+    def box_counts(self, samples: Iterable[int]) -> BoxCounts:
+        """Counts of samples without a box, and of images that several are about; unreadable ones are not counted."""
+        found = BoxCounts()
         for sample in samples:
             with suppress(SampleFaultError):
                 # Most records have no box, and looking for the key is much faster than parsing.
                 if b'"box"' in (content := self._record_bytes(sample)):
                     record = self._parsed(content, sample)
                     found.add(record.image, record.clip, record.box)
+                else:
+                    found.num_without += 1
         return found
 
     def _record_bytes(self, sample: int) -> bytes:

@@ -1,7 +1,8 @@
 """A tuned model as a teacher.
 
 - `tuned:RUN` runs as a program that speaks the protocol; its probabilities are those of `predict`, for the whole image.
-- Its version is the hash of its weights; labels that are no expressions, and a place without a model, are errors.
+- Its version is the hash of its weights; labels that are no expressions, a model of two images for a face, and a place
+  without a model are errors.
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 
 import lavis_emovit
+from lavis_emovit.boxes import BoxSettings
 from lavis_emovit.errors import UserError
 from lavis_emovit.files import file_sha256
 from lavis_emovit.paths import MANIFEST_NAME
@@ -49,6 +52,14 @@ def test_a_tuned_model_is_a_program(run, of_faces):
     (face,) = answer.faces
     assert face.expressions == pytest.approx(row.probabilities, abs=1e-5)
     assert face.box == (0, 0, *Image.open(run.images[0]).size)
+
+
+def test_a_model_of_two_images_for_a_face():
+    tuned = SimpleNamespace(
+        labels=("happiness", "sadness"), box=BoxSettings(show="both"), files=SimpleNamespace(location="r")
+    )
+    with pytest.raises(UserError, match=r"r: is no teacher.*tuned with `box: both`"):
+        annotator(tuned)
 
 
 def test_labels_that_are_no_expressions(run, tuned):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, get_args, runtime_checkable
 
-from lavis_emovit.boxes import Box, BoxSettings, shown_bytes
+from lavis_emovit.boxes import ONE_IMAGE, Box, BoxSettings, shown_bytes
 from lavis_emovit.clips.clip import Clip
 from lavis_emovit.emotion.labels import LabelSet
 from lavis_emovit.errors import DataError
@@ -37,7 +37,11 @@ class Item:
     show: BoxSettings | None = None
 
     def shown(self) -> bytes:
-        """The encoded image that models see; of a clip, all of it. DataError if the box has no area in the image."""
+        """The encoded image that models see, of a clip all of it; with `box: both` the two in one, for judges.
+
+        Raises:
+            DataError: the box has no area in the image.
+        """
         if self.record.clip is not None:
             return self.image_bytes
         return shown_bytes(self.image_bytes, self.record.box, self.show)
@@ -71,12 +75,14 @@ class LanguageModel(EvaluatedModel, Protocol):
         decoding: what a prompt may decide about its written answers, such as `num_beams`.
         images_at_once: number of images in a batch that it needs to be fast; 0: any.
         scores_any_text: whether `score` takes a single candidate of any length, such as a reference answer.
+        reads_both: whether it takes a whole image and a crop of it together, see `prepare_both`.
         tuned_show: what it was tuned to see of records with a box; None: it was not, or on whole images.
     """
 
     methods: frozenset[Method]
     decoding: frozenset[str] = frozenset()
     scores_any_text: bool = True
+    reads_both: bool = False
     tuned_show: BoxSettings | None = None
 
     def facts(self) -> dict[str, str]:
@@ -94,6 +100,14 @@ class LanguageModel(EvaluatedModel, Protocol):
             DataError: the image cannot be decoded.
         """
         ...
+
+    def prepare_both(self, data: bytes, box: Box | None, show: BoxSettings) -> Any:
+        """The whole image and the crop of a record with `box: both`, as `score` and `write` take them.
+
+        Raises:
+            DataError: the image cannot be decoded, the box has no area in it, or the model takes one image.
+        """
+        raise DataError(ONE_IMAGE)
 
     def prepare_clip(
         self, data: bytes, clip: Clip, box: Box | None = None, show: BoxSettings | None = None

@@ -111,6 +111,7 @@ class LavisModel(LanguageModel):
 
     methods: frozenset[Method] = frozenset({*NORMALIZE, "generation"})
     decoding = frozenset({"num_beams", "repetition_penalty", "length_penalty"})
+    reads_both = True
 
     def __init__(
         self,
@@ -136,6 +137,10 @@ class LavisModel(LanguageModel):
     def prepare(self, image_bytes: bytes, *, max_pixels: int | None = None) -> torch.Tensor:
         """A normalised image, float32 [3, H, W]; of a model of clips [3, F, H, W]. See `decode_image`."""
         return self._image_processor.read(image_bytes, max_pixels=max_pixels)[0]
+
+    def prepare_both(self, data: bytes, box: Box | None, show: BoxSettings) -> Any:
+        """Two normalised images, float32 [3, 2, H, W], or those of an image-text model; see `ImageProcessor.beside`."""
+        return self._image_processor.read(data, None, box, show=show)[0]
 
     def prepare_clip(
         self, data: bytes, clip: Clip, box: Box | None = None, show: BoxSettings | None = None

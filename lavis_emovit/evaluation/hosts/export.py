@@ -82,6 +82,8 @@ def _problems(benchmark: OpenBenchmark, host: str) -> list[str]:
     settings, place = benchmark.settings, f"suite.benchmarks.{benchmark.name}"
     if not settings.supports("generation"):
         return [f"{place}: kind '{settings.kind}' has no question with a written answer, and {host} needs one"]
+    if (reason := benchmark.why_not_one_image) is not None:
+        return [f"{place}: {host} cannot show its records: {reason}"]
     if host == "vlmevalkit":
         return check_options(settings, benchmark.label_set, place)
     if headline_of(settings.kind) is None:

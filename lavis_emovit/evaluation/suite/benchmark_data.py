@@ -14,7 +14,7 @@ import torch
 from omegaconf import OmegaConf
 from torch.utils.data import DataLoader, Dataset
 
-from lavis_emovit.boxes import SET_BOX, BoxSettings, box_identity
+from lavis_emovit.boxes import ONE_IMAGE, SET_BOX, BoxSettings, shows_both
 from lavis_emovit.distributed import heartbeat, processes
 from lavis_emovit.distributed.workers import ignore_stop_signals, unchanged
 from lavis_emovit.emotion.answer_options import MOST_LETTERS
@@ -111,6 +111,12 @@ class OpenBenchmark:
         first = next(self.items(), None)
         return first is not None and first.record.box is not None
 
+    @property
+    def why_not_one_image(self) -> str | None:
+        """Why what takes one image for a record cannot be evaluated on it; None if it can."""
+        key = f"suite.benchmarks.{self.name}.config.vis_processor.eval.box"
+        return f"{ONE_IMAGE} ({key})" if shows_both(self.show) else None
+
     def image_items(self, numbers: Iterable[int]) -> Iterator[Item]:
         """As `items`, for programs that read no clips; also DataError for a clip."""
         for item in self.items(numbers):
@@ -202,7 +208,7 @@ def open_benchmark(
     if label_set is not None:
         _check_labels(settings, parts, label_set)
     readers, show = [ShardReader(index) for index in parts], box_of(getattr(builder, "settings", None))
-    warn_of_shared_images(name, readers, show)
+    warn_of_boxes(name, readers, show)
     if any(variant.marks == "letters" for variant in settings.variants):
         _check_letters(settings, readers, label_set)
     hashes = [index.hash for index in parts]
@@ -233,13 +239,18 @@ def open_benchmark(
     return opened
 
 
-def warn_of_shared_images(name: str, readers: Iterable[ShardReader], show: BoxSettings | None) -> None:
-    """Warn about several people in one image that is shown whole. Remote shards are not read for it."""
-    for reader in readers if not box_identity(show) and processes.is_main() else ():
+def warn_of_boxes(name: str, readers: Iterable[ShardReader], show: BoxSettings | None) -> None:
+    """Warn about records whose image is shown whole although it has several people, or they have no box for a crop.
+
+    Remote shards are not read for it.
+    """
+    is_whole = show is None or show.show == "whole"
+    for reader in readers if (is_whole or shows_both(show)) and processes.is_main() else ():
         if reader.index.cache is None:
-            problem = reader.shared_images(range(len(reader))).problem()
+            problem = reader.box_counts(range(len(reader))).problem(show)
             if problem is not None:
-                logger.warning("%s: %s; %s (docs/datasets.md)", name, problem, SET_BOX)
+                advice = f"; {SET_BOX}" if is_whole else ""
+                logger.warning("%s: %s%s (docs/datasets.md)", name, problem, advice)
 
 
 def _check_wheels(benchmark: OpenBenchmark) -> None:

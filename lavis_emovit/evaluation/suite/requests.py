@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lavis_emovit.boxes import shows_both
 from lavis_emovit.emotion.answer_confidence import read_confidence, without_confidence
 from lavis_emovit.emotion.answers import EmotionAnswer, read_emotion
 from lavis_emovit.emotion.labels import LabelSet
@@ -78,6 +79,8 @@ def prepare(item: Item, model: LanguageModel) -> Prepared:
         record = item.record
         if record.clip is not None:
             return Prepared(rest, *model.prepare_clip(item.image_bytes, record.clip, record.box, item.show))
+        if shows_both(item.show):
+            return Prepared(rest, model.prepare_both(item.image_bytes, record.box, item.show))
         return Prepared(rest, model.prepare(item.shown()))
     except DataError as error:
         return Prepared(item, problem=str(error))

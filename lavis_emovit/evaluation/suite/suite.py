@@ -276,6 +276,9 @@ class _SuiteRun:
             if method not in model.methods:
                 self._skip(benchmark, name, method, "the model does not support this scoring method")
                 continue
+            if not model.reads_both and (reason := benchmark.why_not_one_image) is not None:
+                self._skip(benchmark, name, method, reason)
+                continue
             if settings.kind == "instruction" and method != "generation" and not model.scores_any_text:
                 self._skip(benchmark, name, method, "the model cannot score a reference answer")
                 continue
@@ -338,7 +341,10 @@ def _no_baseline(baseline: Baseline | type[Baseline], benchmark: OpenBenchmark) 
         return f"no baseline for kind '{benchmark.settings.kind}'"
     if baseline.learns and benchmark.train_samples is None:
         return "no training split to learn from"
-    return "it reads images, and the benchmark has clips" if baseline.reads_images and benchmark.has_clips else None
+    if not baseline.reads_images:
+        return None
+    of_clips = "it reads images, and the benchmark has clips" if benchmark.has_clips else None
+    return benchmark.why_not_one_image or of_clips
 
 
 def _made_with(benchmark: OpenBenchmark, method: str, identity: Mapping[str, Any], origins: Origins) -> dict[str, Any]:

@@ -90,9 +90,9 @@ def test_loss_is_that_of_transformers(build, family):
 def test_tokens_are_those_of_the_whole_text(build, family):
     model = build(family)
     chat, image = model.chat, picture_of(2)
-    read = chat.read(image)
+    read = chat.read([image])
     for question in QUESTIONS:
-        whole = chat._process(chat._render(question), image)["input_ids"][0].tolist()
+        whole = chat._process(chat._render(question), [image])["input_ids"][0].tolist()
         (prompt,) = chat.prompts([question])
         assert [*read.ids.tolist(), *prompt] == whole, question
 

@@ -222,7 +222,7 @@ def test_shrunk_shards_with_boxes_in_pixels_of_the_full_images_are_refused(folde
     with pytest.raises(DataError, match=r"wrong: an earlier version shrank these images but not the boxes.*Build the"):
         _dataset(wrong, processor)[0]
     with pytest.raises(DataError, match="Build the shards again"):
-        ShardReader(wrong).shared_images(range(2))
+        ShardReader(wrong).box_counts(range(2))
     assert "an earlier version shrank" in verify_shards(wrong.folder).problems[0]
     no_boxes = [record.model_copy(update={"box": None}) for record in _records()]
     for usable in (of_earlier_version("no_boxes", no_boxes, 15), of_earlier_version("whole", _records(), None)):

@@ -28,6 +28,20 @@ def answer_loss(language_model: Any, labels_NT: torch.Tensor, **inputs: Any) -> 
     return F.cross_entropy(logits_SV, labels_S, reduction="sum")
 
 
+def answer_losses(
+    language_model: Any, labels_NT: torch.Tensor, lengths: Sequence[int], **inputs: Any
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `answer_loss`, and the mean over each answer, float32 [answers], without gradients.
+
+    Args:
+        lengths: supervised positions of each answer, in the order of `labels_NT` read row by row.
+    """
+    logits_SV, labels_S = _supervised_logits(language_model, labels_NT, inputs)
+    losses_S = F.cross_entropy(logits_SV, labels_S, reduction="none")
+    means = [losses.mean() for losses in losses_S.detach().split(list(lengths))]
+    return losses_S.sum(), torch.stack(means)
+
+
 def answer_log_probs(language_model: Any, labels_NT: torch.Tensor, **inputs: Any) -> torch.Tensor:
     """Log-probabilities summed over the supervised positions of each row, float32 [N]; arguments as `answer_loss`."""
     logits_SV, labels_S = _supervised_logits(language_model, labels_NT, inputs)

@@ -33,12 +33,15 @@ class AnswerLoss:
         num_tokens: answer tokens.
         noted: name of a count -> numbers of the pairs that it counts, for example `num_truncated_answers`.
         sizes: what the forward pass ran over, or None if the model does not measure it.
+        pair_losses: mean cross-entropy of the answer of each pair, float32 [N], without gradients; None if it was not
+            asked for, or if no answer was read.
     """
 
     loss_sum: torch.Tensor
     num_tokens: int
     noted: Mapping[str, Sequence[int]] = field(default_factory=dict)
     sizes: PassSizes | None = None
+    pair_losses: torch.Tensor | None = None
 
 
 class StepFlops(Protocol):
@@ -93,8 +96,8 @@ class EmotionModel(Protocol):
 
     # Training
 
-    def answer_loss(self, batch: Batch) -> AnswerLoss:
-        """The loss of the answers of a batch."""
+    def answer_loss(self, batch: Batch, by_pair: bool = False) -> AnswerLoss:
+        """The loss of the answers of a batch, with `pair_losses` if `by_pair`."""
         ...
 
     def num_answer_tokens(self, batch: Batch) -> int:

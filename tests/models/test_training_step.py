@@ -110,6 +110,11 @@ def test_log_probs_of_answers_are_the_losses_of_single_pairs(build, mixed, kind)
         ]
     )
     torch.testing.assert_close(-log_probs, single, rtol=1e-5, atol=1e-4)
+    by_pair = model.answer_loss(mixed, by_pair=True)
+    lengths = [model.num_answer_tokens({"text_output": [answer]}) for answer in mixed["text_output"]]
+    torch.testing.assert_close(by_pair.pair_losses * torch.tensor(lengths), single.detach(), rtol=1e-5, atol=1e-4)
+    assert by_pair.loss_sum.item() == pytest.approx(single.sum().item(), rel=1e-5)
+    assert not by_pair.pair_losses.requires_grad and model.answer_loss(mixed).pair_losses is None
     loss, expected = gradients(model, mixed)
     assert -log_probs.sum().item() == pytest.approx(loss, rel=1e-5)
     model.zero_grad(set_to_none=True)

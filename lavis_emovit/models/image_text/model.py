@@ -26,7 +26,8 @@ from lavis_emovit.models.image_text.adapters import PeftAdapter
 from lavis_emovit.models.image_text.checks import make_image_processor
 from lavis_emovit.models.image_text.inputs import Inputs, Pair
 from lavis_emovit.models.image_text.settings import TRAINED_PARTS, ModelSettings
-from lavis_emovit.models.loss import answer_log_probs, answer_loss, sampled_log_probs, token_log_probs
+from lavis_emovit.models.lengths import in_given_order
+from lavis_emovit.models.loss import answer_log_probs, answer_loss, answer_losses, sampled_log_probs, token_log_probs
 from lavis_emovit.models.protocol import AnswerLoss, Batch
 from lavis_emovit.models.sampling import padded_rows
 from lavis_emovit.models.scoring import MAX_CANDIDATE_TOKENS, CandidateTokens, distinct_candidates, num_common
@@ -111,7 +112,7 @@ class ImageText(BaseEmotionModel):
 
     # Training
 
-    def answer_loss(self, samples: Batch) -> AnswerLoss:
+    def answer_loss(self, samples: Batch, by_pair: bool = False) -> AnswerLoss:
         """Loss on the answers' tokens; see `EmoVIT.answer_loss`, except for the images.
 
         Args:
@@ -121,10 +122,17 @@ class ImageText(BaseEmotionModel):
         pairs, noted = self._read_pairs(samples)
         images = samples["image"]
         run = self.inputs.packed(images, pairs) if self.shares_prefix else self.inputs.padded(images, pairs)
-        with run.active():
-            loss_sum = answer_loss(self.core, run.labels, **run.inputs)
         num_tokens = sum(len(pair.answer) for pair in pairs)
-        return AnswerLoss(loss_sum, num_tokens, noted, run.sizes(num_tokens))
+        if not by_pair:
+            with run.active():
+                loss_sum = answer_loss(self.core, run.labels, **run.inputs)
+            return AnswerLoss(loss_sum, num_tokens, noted, run.sizes(num_tokens))
+        # A packed row has the pairs of an image behind it, not in the order of the batch.
+        order = sorted(range(len(pairs)), key=run.places.__getitem__) if run.row is not None else range(len(pairs))
+        with run.active():
+            lengths = [len(pairs[pair].answer) for pair in order]
+            loss_sum, means = answer_losses(self.core, run.labels, lengths, **run.inputs)
+        return AnswerLoss(loss_sum, num_tokens, noted, run.sizes(num_tokens), in_given_order([means], [order]))
 
     def answer_log_probs(self, samples: Batch) -> torch.Tensor:
         """Summed log-probability of each pair's own answer with its end token, float32 [N]; arguments as `answer_loss`.

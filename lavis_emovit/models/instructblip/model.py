@@ -38,7 +38,7 @@ from lavis_emovit.models.instructblip.pickled import read_state_dict
 from lavis_emovit.models.instructblip.settings import TRAINED_PARTS, ModelSettings, QFormerSettings
 from lavis_emovit.models.instructblip.weights import check_weights, environment_variable, find_weights
 from lavis_emovit.models.lengths import PassSizes, in_given_order, longer_than, positions_of
-from lavis_emovit.models.loss import answer_log_probs, answer_loss, sampled_log_probs
+from lavis_emovit.models.loss import answer_log_probs, answer_loss, answer_losses, sampled_log_probs
 from lavis_emovit.models.protocol import AnswerLoss, Batch
 from lavis_emovit.models.sampling import generate_read_once, packed_log_probs, padded_rows
 from lavis_emovit.models.scoring import (
@@ -146,7 +146,7 @@ class EmoVIT(BaseEmotionModel):
 
     # Training: from a batch to its loss
 
-    def answer_loss(self, samples: Batch) -> AnswerLoss:
+    def answer_loss(self, samples: Batch, by_pair: bool = False) -> AnswerLoss:
         """Loss on the answers' tokens.
 
         Pairs of similar length run together (`model.group_by_length`), which changes the loss by rounding only.
@@ -154,6 +154,7 @@ class EmoVIT(BaseEmotionModel):
         Args:
             samples: `image` float [B, 3, H, W] or [B, 3, F, H, W]; `image_index` long [N] (default: one question per
                 image); `text_input` and `text_output`, N strings each.
+            by_pair: also return `pair_losses`.
 
         Returns:
             the sum over supervised tokens. Its `noted` has `num_truncated_questions` (cut to `max_txt_len` for the
@@ -165,9 +166,19 @@ class EmoVIT(BaseEmotionModel):
         """
         pairs = self._read_pairs(samples)
         loss_sum = self._prefix_loss(pairs)
+        of_groups = []
         for group in pairs.groups:
-            loss_sum = loss_sum + answer_loss(self.core.language_model, **self._answer_inputs(pairs, group))
-        return AnswerLoss(loss_sum, pairs.num_answer_tokens, self._note_texts(pairs), self._sizes(pairs, samples))
+            inputs = self._answer_inputs(pairs, group)
+            if by_pair:
+                lengths = [len(pairs.answers[pair]) for pair in group]
+                group_loss, means = answer_losses(self.core.language_model, lengths=lengths, **inputs)
+                of_groups.append(means)
+            else:
+                group_loss = answer_loss(self.core.language_model, **inputs)
+            loss_sum = loss_sum + group_loss
+        pair_losses = in_given_order(of_groups, pairs.groups) if by_pair else None
+        sizes = self._sizes(pairs, samples)
+        return AnswerLoss(loss_sum, pairs.num_answer_tokens, self._note_texts(pairs), sizes, pair_losses)
 
     def _prefix_loss(self, pairs: _Pairs) -> torch.Tensor:
         """A loss on the visual prefix alone, summed as that of the answers is; none here."""

@@ -89,10 +89,10 @@ class EmoVITSmall(EmoVIT):
     def image_encoder_of(cls, settings: Any) -> InstructBlipImageEncoder:
         return SmallImageEncoder(load_vision(cls.folder(settings), settings), settings)
 
-    def answer_loss(self, samples: Batch) -> AnswerLoss:
+    def answer_loss(self, samples: Batch, by_pair: bool = False) -> AnswerLoss:
         """As `EmoVIT.answer_loss`; in the first `reading_epochs` of training without the language model."""
         if not self.training or samples.get("epoch", self.settings.reading_epochs) >= self.settings.reading_epochs:
-            return super().answer_loss(samples)
+            return super().answer_loss(samples, by_pair)
         pairs = self._read_pairs(samples)
         sizes = replace(self._sizes(pairs, samples), real_positions=(0,), run_positions=(0,))
         return AnswerLoss(self._prefix_loss(pairs), pairs.num_answer_tokens, self._note_texts(pairs), sizes)

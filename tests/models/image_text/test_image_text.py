@@ -103,8 +103,15 @@ def test_answers_equal_the_plain_way(build, family):
     for share in (True, False):
         model = build(family, share_prefix=share).eval()
         batch = batch_of(model) | {"prompt": QUESTIONS}
+        log_probs, loss = model.answer_log_probs(batch).detach(), model.answer_loss(batch, by_pair=True)
+        lengths = [
+            model.num_answer_tokens(batch | {"text_input": [question], "text_output": [answer]})
+            for question, answer in zip(batch["text_input"], batch["text_output"])
+        ]
+        torch.testing.assert_close(loss.pair_losses * torch.tensor(lengths), -log_probs, atol=1e-4, rtol=1e-5)
+        assert loss.loss_sum.item() == pytest.approx(model.answer_loss(batch).loss_sum.item(), rel=1e-5)
         found[share] = (
-            model.answer_log_probs(batch).detach(),
+            log_probs,
             model.score_candidates(batch, CANDIDATES, "Predict emotion: "),
             model.score_candidates(batch, CANDIDATES, normalize="calibrated"),
             model.score_candidates(batch, CANDIDATES, normalize="mean"),

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from torch.utils.data import Dataset
 
 from lavis_emovit.datasets.collate import collate
@@ -23,6 +24,11 @@ class OrderedDataset(Dataset[dict[str, Any]], ABC):
     @abstractmethod
     def _mixed_order(self, seed: int, epoch: int) -> SampleOrder:
         """The order without length buckets."""
+
+    @property
+    def kept(self) -> np.ndarray | None:
+        """Numbers of the samples that are not dropped; None: all."""
+        return None
 
     @property
     def max_tokens(self) -> int | None:

@@ -25,8 +25,8 @@ def collate(
     Returns:
         `image` float [B, 3, H, W]; `image_index` long [N], the image of each pair; `text_input`, `text_output`,
         `instance_id`, `label` (None if unknown), lists of N; `record_id`, a list of B. N >= B: an image is encoded once
-        for all its questions. `records`, a list of B, if the items have them. Also `faults`, if items replace samples
-        that cannot be read.
+        for all its questions. `number` and `records`, lists of B, if the items have them. Also `faults`, if items
+        replace samples that cannot be read.
     """
     pairs = [(number, pair) for number, item in enumerate(items) for pair in item["pairs"]]
     batch = {
@@ -35,6 +35,8 @@ def collate(
         **{name: [pair[place] for _, pair in pairs] for place, name in enumerate(PAIR_KEYS)},
         "record_id": [item["record_id"] for item in items],
     }
+    if items and "number" in items[0]:
+        batch["number"] = [item["number"] for item in items]
     if items and "record" in items[0]:
         batch["records"] = [item["record"] for item in items]
     faults = [item["fault"] for item in items if "fault" in item]

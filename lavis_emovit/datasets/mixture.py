@@ -64,6 +64,8 @@ class EmotionMixtureDataset(OrderedDataset):
         lengths = [dataset.token_lengths for dataset in datasets if dataset.token_lengths is not None]
         self.token_lengths = TokenLengths.joined(lengths) if lengths else None
         self.fault_log = _FaultLogs(self.datasets)
+        self._starts: Sequence[int] | None = None
+        self._is_dropped: np.ndarray | None = None
         self._length = epoch_size if ratios is not None and epoch_size is not None else self.num_samples
         if ratios is not None:
             used = ratios.starts(sum(stage.epochs for stage in ratios.stages), len(self))
@@ -96,6 +98,7 @@ class EmotionMixtureDataset(OrderedDataset):
         own_pass, number = key
         dataset, own_number = self._find(number)
         item = self.datasets[dataset][own_pass, own_number]
+        item["number"] += int(self.offsets[dataset])
         if "fault" in item:
             item["fault"]["dataset"] = dataset
         return item
@@ -104,6 +107,13 @@ class EmotionMixtureDataset(OrderedDataset):
         """The shard of an item, for messages."""
         dataset, own_number = self._find(number)
         return self.datasets[dataset].place_of(own_number)
+
+    def describe(self, number: int) -> tuple[str, str, str]:
+        """Dataset, record id and place in the shards of an item; SampleFaultError if its record cannot be read."""
+        dataset, own_number = self._find(number)
+        part = self.datasets[dataset]
+        sample = int(part.samples[own_number])
+        return self.names[dataset], part.reader.read_record(sample).id, part.index.key_of(sample)
 
     def _find(self, number: int) -> tuple[int, int]:
         """The dataset of an item, and its number there."""
@@ -115,15 +125,36 @@ class EmotionMixtureDataset(OrderedDataset):
         assert self.curriculum is not None, "a mixture without ratios has all samples in every epoch"
         return dict(zip(self.names, self.curriculum.counts(epoch, len(self))))
 
+    def starts(self, epoch: int) -> list[int]:
+        """Where the passes of each dataset continue in an epoch, if nothing was dropped before it."""
+        assert self.curriculum is not None, "a mixture without ratios has no passes"
+        return self.curriculum.starts(epoch, len(self))
+
+    def drop(self, is_dropped: np.ndarray, starts: Sequence[int]) -> None:
+        """From now on, draw other samples in place of these; arguments as those of `MixtureOrder`."""
+        self._is_dropped, self._starts = is_dropped, starts
+
+    @property
+    def kept(self) -> np.ndarray | None:
+        return np.flatnonzero(~self._is_dropped) if self._is_dropped is not None else None
+
+    def stops(self, seed: int, epoch: int) -> list[int]:
+        """Where the passes of each dataset continue after an epoch."""
+        return self._mixed_order(seed, epoch).stops()
+
     def _mixed_order(self, seed: int, epoch: int) -> MixtureOrder:
         curriculum = self.curriculum
+        starts = self._starts
+        if starts is None:
+            starts = self.starts(epoch) if curriculum is not None else ()
         return MixtureOrder(
             [dataset.order_hash for dataset in self.datasets],
             seed,
             epoch,
             [dataset.block_sizes for dataset in self.datasets],
             counts=curriculum.counts(epoch, len(self)) if curriculum is not None else None,
-            starts=curriculum.starts(epoch, len(self)) if curriculum is not None else (),
+            starts=starts,
+            is_dropped=self._is_dropped,
             window_blocks=min(dataset.window_shards for dataset in self.datasets),
         )
 

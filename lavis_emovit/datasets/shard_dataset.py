@@ -36,8 +36,9 @@ class EmotionShardDataset(OrderedDataset):
 
     An item is a pure function of (seed, epoch, number), in whichever process: `dataset[(epoch, number)]`, or
     `dataset[number]` for epoch 0. It has `image` float32 [3, H, W], of clips [3, F, H, W]; `pairs`, a list of
-    (question, answer, instance id, label); and `record_id`. A faulty sample is replaced by another one, determined by
-    the same three numbers; the item then also has a key `fault`, which reaches `fault_log` through the batch.
+    (question, answer, instance id, label); `record_id`; and `number`. A faulty sample is replaced by another one,
+    determined by the same three numbers; the item then also has a key `fault`, which reaches `fault_log` through the
+    batch.
 
     Args:
         index: the shards, or the path of their index.
@@ -197,7 +198,7 @@ class EmotionShardDataset(OrderedDataset):
     def _item(self, epoch: int, number: int) -> dict[str, Any]:
         sample = self.read(number)
         image, pairs = self._image(sample, epoch, number), self._pairs(sample.record, epoch, number)
-        item = {"image": image, "pairs": pairs, "record_id": sample.record.id}
+        item = {"image": image, "pairs": pairs, "record_id": sample.record.id, "number": number}
         return {**item, "record": sample.record} if self._includes_records else item
 
     def _replacement(self, epoch: int, number: int, fault: SampleFaultError) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """A mixture of datasets with the interface of one.
 
 - Items are those of the datasets, in exact ratios, the same in every step for any number of workers and processes.
+- Dropped samples leave their places to others of their dataset.
 - Stages change the ratios, and may divide a dataset by the kinds of its instructions.
 - Its hash changes with datasets and ratios, but not with more epochs of the last ones; faults reach the dataset they
   belong to.
@@ -14,6 +15,7 @@ import json
 import shutil
 from collections import Counter
 
+import numpy as np
 import pytest
 import torch
 
@@ -61,6 +63,21 @@ def test_without_ratios_every_sample_appears_once(datasets):
     assert found != ids_of(steps_of(mixture, epoch=1))
     # Mixed, not one after the other.
     assert len({name.startswith("more/") for name in found[:18]}) == 2
+
+
+def test_dropped_samples_leave_their_places_to_others(datasets):
+    mixture = EmotionMixtureDataset(datasets, ratios=[3, 1], epoch_size=16)
+    assert mixture.kept is None and mixture.stops(42, 0) == mixture.starts(1) == [12, 4]
+    plain = steps_of(mixture)
+    numbers = [number for step in plain for batch in step for number in batch["number"]]
+    assert [mixture.describe(number)[1] for number in numbers] == ids_of(plain)
+    is_dropped = np.zeros(36, bool)
+    is_dropped[numbers[:5]] = True
+    mixture.drop(is_dropped, [0, 0])
+    assert mixture.kept.tolist() == sorted(set(range(36)) - set(numbers[:5]))
+    again = [number for step in steps_of(mixture) for batch in step for number in batch["number"]]
+    assert len(again) == 16 and sum(number >= 29 for number in again) == 4
+    assert not set(again) & set(numbers[:5]) and set(numbers[5:]) <= set(again)
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")

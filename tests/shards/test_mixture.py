@@ -3,6 +3,7 @@
 - Without counts an epoch has every sample of every dataset once.
 - With counts every part of an epoch has about the share of each dataset, and each dataset's samples repeat in passes,
   each once per pass, across epochs; any piece is the same alone.
+- Dropped samples are skipped, and the pass of their dataset goes on; a dataset of dropped samples alone is refused.
 - The counts of a curriculum are those computed by hand, and impossible ratios are refused.
 """
 
@@ -64,6 +65,33 @@ def test_counts_are_exact_and_spread(sizes, of_epochs, data):
             for sample in EpochOrder(HASHES[number], 5, own_pass, [size]).take(0, size).tolist()
         ]
         assert own == expected[: len(own)]
+
+
+def test_dropped_samples_are_skipped_and_passes_go_on():
+    sizes, seed = [7, 4], 5
+    passes = {
+        n: [EpochOrder(HASHES[n], seed, p, [size]).take(0, size).tolist() for p in range(9)]
+        for n, size in enumerate(sizes)
+    }
+    first = _mixture(sizes, 0, counts=[5, 3])
+    assert first.stops() == [5, 3]
+    is_dropped = np.zeros(11, bool)
+    is_dropped[[passes[0][0][5], passes[0][1][0], 7 + passes[1][0][0]]] = True
+    second = _mixture(sizes, 1, counts=[5, 3], starts=[5, 3], is_dropped=is_dropped)
+    found = second.keys(0, 8)
+    # Of the first dataset the second of the two samples that are left of its pass, then of the next pass without its
+    # first and the dropped one, wherever that is.
+    own = [key for key in found if key[1] < 7]
+    expected = [(0, passes[0][0][6])] + [(1, sample) for sample in passes[0][1] if not is_dropped[sample]]
+    assert own == expected[:5]
+    later = [(p, 7 + sample) for p in range(3) for sample in passes[1][p]][3:]
+    kept = [key for key in later if not is_dropped[key[1]]]
+    assert [key for key in found if key[1] >= 7] == kept[:3]
+    # Positions in the passes, those of skipped samples included.
+    assert second.stops() == [7 + passes[0][1].index(own[-1][1]) + 1, 3 + later.index(kept[2]) + 1]
+    with pytest.raises(DataError, match="all of them are dropped"):
+        _mixture(sizes, 1, counts=[5, 3], is_dropped=np.arange(11) >= 7)
+    assert len(_mixture(sizes, 1, counts=[5, 0], is_dropped=np.arange(11) >= 7).keys(0, 5)) == 5
 
 
 def test_positions_are_shuffled():

@@ -111,6 +111,7 @@ class CheckpointSaver:
             state,
             trained=copied("trained", state.trained),
             average=None if state.average is None else copied("average", state.average),
+            samples=None if state.samples is None else copied("samples", state.samples),
             engine=EngineState(copied("engine", state.engine.tensors), dict(state.engine.values)),
         )
         if any(tensor.is_cuda for tensor in (*state.trained.values(), *state.engine.tensors.values())):

@@ -20,6 +20,8 @@ from lavis_emovit.checkpoints.checkpoint import CheckpointError
 MODEL_FILE = "model.safetensors"
 # Only with a moving average: MODEL_FILE then has the average, RAW_FILE the weights that training resumes with.
 RAW_FILE = "model_raw.safetensors"
+# Only with `run.drop_samples`.
+SAMPLES_FILE = "samples.safetensors"
 OPTIMIZER_FILE = "optimizer.safetensors"
 STATE_FILE = "state.json"
 CONFIG_FILE = "config.yaml"
@@ -73,6 +75,7 @@ class TrainingState:
         trained: the weights that training resumes with, by name.
         average: the moving average of the weights, if there is one.
         questions_json: what the run evaluates the model with, for those who use it later.
+        samples: last values of the training samples, and which are dropped, if samples are dropped.
     """
 
     trained: dict[str, torch.Tensor]
@@ -81,6 +84,7 @@ class TrainingState:
     config_yaml: str
     average: dict[str, torch.Tensor] | None = None
     questions_json: str = "{}"
+    samples: dict[str, torch.Tensor] | None = None
 
     @property
     def model(self) -> dict[str, torch.Tensor]:
@@ -91,10 +95,13 @@ class TrainingState:
 def writers_of(state: TrainingState) -> dict[str, Callable[[Path], None]]:
     """File name -> function that writes this file of a checkpoint."""
     values = {"position": asdict(state.position), "engine": state.engine.values}
+    samples = state.samples
+    known = {SAMPLES_FILE: lambda path: save_file(_on_cpu(samples), path)} if samples is not None else {}
     raw = {RAW_FILE: lambda path: save_file(_on_cpu(state.trained), path)} if state.average is not None else {}
     return {
         MODEL_FILE: lambda path: save_file(_on_cpu(state.model), path),
         **raw,
+        **known,
         OPTIMIZER_FILE: lambda path: save_file(_on_cpu(state.engine.tensors), path),
         STATE_FILE: lambda path: _write_text(path, json.dumps(values, indent=1, sort_keys=True) + "\n"),
         CONFIG_FILE: lambda path: _write_text(path, state.config_yaml),
@@ -113,6 +120,7 @@ def read_state(path: Path) -> TrainingState:
             position=read_position(path),
             config_yaml=(path / CONFIG_FILE).read_text(encoding="utf-8"),
             average=None if raw is None else model,
+            samples=load_file(path / SAMPLES_FILE) if (path / SAMPLES_FILE).exists() else None,
         )
     except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
         raise CheckpointError(f"{path}: complete, but not a training state that can be read: {error}") from None

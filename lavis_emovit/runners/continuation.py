@@ -25,6 +25,7 @@ from lavis_emovit.evaluation.trained_questions import TrainedQuestions
 from lavis_emovit.paths import list_checkpoints
 from lavis_emovit.runners.changes import allowed_changes, listed
 from lavis_emovit.runners.config import Config
+from lavis_emovit.runners.drop_samples import SampleDrops
 from lavis_emovit.runners.ema import WeightAverage
 from lavis_emovit.runners.engines.base import Engine
 from lavis_emovit.runners.loaders import TrainDataset
@@ -50,11 +51,12 @@ class Continuation:
         frozen_fingerprint: str,
         trained: Collection[str],
         average: WeightAverage | None,
+        drops: SampleDrops | None,
         questions: TrainedQuestions,
     ):
         self._questions_json = questions.model_dump_json(indent=1)
         self._config, self._folder, self._engine = config, folder, engine
-        self._dataset, self._trained, self._average = dataset, trained, average
+        self._dataset, self._trained, self._average, self._drops = dataset, trained, average, drops
         self._facts = CheckpointFacts(
             index_hash=dataset.index_hash,
             config_hash=config.identity_hash,
@@ -83,6 +85,7 @@ class Continuation:
             config_yaml=self._config.to_yaml(),
             average=self._average.state_dict() if self._average is not None else None,
             questions_json=self._questions_json,
+            samples=self._drops.state_dict() if self._drops is not None else None,
         )
         if processes.is_main():
             self._saver.save(state, before=log.sync)
@@ -128,6 +131,8 @@ class Continuation:
         if self._average is not None:
             self._average.load_state_dict(state.model)
         position = state.position
+        if self._drops is not None:
+            self._drops.load_state_dict(state.samples, position.epoch)
         self._saved = position
         logger.info(
             "resuming from %s: step %d of %d, epoch %d, next sample %d of %d in the order of index %s",

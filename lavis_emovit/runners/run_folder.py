@@ -28,7 +28,9 @@ from lavis_emovit.settings import written_values
 logger = logging.getLogger(__name__)
 
 # Everything that a run writes. `run.overwrite` deletes this and nothing else.
-RUN_FILES = ("config.yaml", "log.jsonl", "metrics.json", "report.html", "nonfinite.json", "quarantine.jsonl")
+RUN_FILES = (
+    "config.yaml", "log.jsonl", "metrics.json", "report.html", "nonfinite.json", "quarantine.jsonl", "dropped.jsonl"
+)  # fmt: skip
 RUN_FOLDERS = ("checkpoints", "predictions", "tensorboard", "wandb")
 
 
@@ -49,6 +51,7 @@ class RunFolder:
         self.metrics_path = path / "metrics.json"
         self.report_path = path / "report.html"
         self.nonfinite_path = path / "nonfinite.json"
+        self.dropped_path = path / "dropped.jsonl"
         self.checkpoints = path / "checkpoints"
         self.predictions = path / "predictions"
         self.tensorboard = path / "tensorboard"

@@ -31,6 +31,7 @@ from lavis_emovit.runners.compiling import compile_parts
 from lavis_emovit.runners.config import Config
 from lavis_emovit.runners.continuation import Continuation
 from lavis_emovit.runners.cut_texts import check_cut_texts
+from lavis_emovit.runners.drop_samples import SampleDrops
 from lavis_emovit.runners.ema import WeightAverage
 from lavis_emovit.runners.engines import build_engine
 from lavis_emovit.runners.engines.base import NonFiniteError, StepResult
@@ -93,10 +94,13 @@ class RunnerEmoVIT:
         self.model = model
         compile_parts(model, self.settings.compile, self.engine.device)
         self._average: WeightAverage | None = None
+        self._drops: SampleDrops | None = None
         if not self.settings.evaluate:
             if self.settings.ema_decay is not None:
                 starts = {name: self._plan.first_step(part) for name, part in zip(self._trained_names, self._parts)}
                 self._average = WeightAverage(model.trained_state_dict(), self.settings.ema_decay, starts)
+            if self.settings.drop_samples is not None:
+                self._drops = SampleDrops(self.settings, self._train_dataset, task, self.folder.dropped_path)
             self._continuation = Continuation(
                 cfg,
                 self.folder,
@@ -105,6 +109,7 @@ class RunnerEmoVIT:
                 self._frozen_fingerprint,
                 self._trained_names,
                 self._average,
+                self._drops,
                 self._splits.questions(cfg),
             )
         self._stop = StopRequest()
@@ -176,6 +181,8 @@ class RunnerEmoVIT:
         self.model.train()
         if run.curriculum and not position.step_in_epoch:
             self._log_ratios(position, log)
+        if self._drops is not None and (row := self._drops.begin_epoch(position)) is not None:
+            log.write(row)
         steps = train_steps(
             self._train_dataset,
             run,
@@ -197,7 +204,10 @@ class RunnerEmoVIT:
                 position = position.after_step()
 
                 own = meter.take(sum(len(batch["record_id"]) for batch in micro_batches), result.sizes)
-                received, ranks = zip(*processes.gather_objects((self._stop.received, own)))
+                visits = [visit for part in result.pair_values for visit in part.by_sample()]
+                received, ranks, visits_of_ranks = zip(*processes.gather_objects((self._stop.received, own, visits)))
+                if self._drops is not None:
+                    self._drops.note(visit for of_rank in visits_of_ranks for visit in of_rank)
                 step_s = time.perf_counter() - started
                 columns = self.task.step_columns(result.measures)
                 row = _step_row(position, result, columns, rates.highest, ranks, step_s, read_s)

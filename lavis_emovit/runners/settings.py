@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from lavis_emovit.evaluation.benchmarks import Kind, RunBenchmarkSettings, check_file_names, without_nulls
 from lavis_emovit.models.settings import as_list
 from lavis_emovit.records import INSTRUCTION_KINDS, InstructionKind
-from lavis_emovit.settings import EachOnce, Settings, nearest_name
+from lavis_emovit.settings import EachOnce, Settings, added_field, nearest_name
 from lavis_emovit.tasks.settings import AnswerSettings, TaskSettings
 
 # Keys of LAVIS's runner that have another meaning here or follow from the launch -> what to write instead.
@@ -99,6 +99,27 @@ class CurriculumStage(Settings):
         return found
 
 
+class DropSettings(Settings):
+    """Which images training draws no more, because they teach nothing.
+
+    The value of a pair is its task's: for `emotion_instruction` the mean loss of the answer's tokens (natural log), for
+    `emotion_grpo` the standard deviation of the rewards of its group.
+    """
+
+    at_most: float | None = Field(None, ge=0, description="drop images whose values are all at most this")
+    at_least: float | None = Field(None, gt=0, description="drop images whose values are all at least this")
+    visits: int = Field(3, ge=1, description="last times an image was trained on that decide")
+    max_share: float = Field(0.5, gt=0, lt=1, description="most that may be dropped of each dataset")
+
+    @model_validator(mode="after")
+    def _has_a_limit(self) -> DropSettings:
+        if self.at_most is None and self.at_least is None:
+            raise ValueError("give at_most, at_least or both; without them no image is dropped")
+        if self.at_most is not None and self.at_least is not None and self.at_least <= self.at_most:
+            raise ValueError(f"at_least ({self.at_least:g}) must be above at_most ({self.at_most:g})")
+        return self
+
+
 class RunSettings(AnswerSettings):
     """How to train and evaluate.
 
@@ -134,6 +155,9 @@ class RunSettings(AnswerSettings):
     )
     curriculum: tuple[CurriculumStage, ...] = Field(
         (), description="stages of ratios, one after another, instead of train_dataset_ratios"
+    )
+    drop_samples: DropSettings | None = added_field(
+        None, description="which images are drawn no more because they teach nothing; empty: none"
     )
     epoch_size: int | None = Field(
         None, ge=1, description="with ratios, images of an epoch; empty: as many as there are"
@@ -285,6 +309,11 @@ class RunSettings(AnswerSettings):
                 "without ratios an epoch is every sample once"
             )
         self._check_curriculum()
+        if self.drop_samples is not None and not self.ratio_stages:
+            raise ValueError(
+                "run.drop_samples needs run.train_dataset_ratios (with one dataset: its name and 1) or run.curriculum; "
+                "other images then take the place of dropped ones, so that an epoch keeps its length"
+            )
         if self.evaluate and not (self.test_splits or self.test_benchmarks):
             raise ValueError("run.test_splits is empty, so there is nothing to evaluate")
         if not self.evaluate and not self.is_validated:

@@ -223,7 +223,7 @@ def _train(datasets: Splits, run: RunSettings, problems: list[str]) -> Any:
         for part in dict.fromkeys(chain(*shares))
         if part[0] in present and any(share.get(part) for share in shares)
     ]
-    if parts == [(present[0], None)] and run.epoch_size is None:
+    if parts == [(present[0], None)] and run.epoch_size is None and run.drop_samples is None:
         return datasets[present[0]][split]
     curriculum = Curriculum([
         MixtureStage(stage.epochs, tuple(share.get(part, 0.0) for part in parts), stage.change == "linear")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from lavis.common.registry import registry
@@ -26,6 +26,28 @@ from lavis_emovit.tasks.settings import TaskSettings, parse_task_settings
 
 
 @dataclass(frozen=True)
+class PairValues:
+    """A number for each pair of a batch, by which `run.drop_samples` finds images that teach nothing.
+
+    Attributes:
+        samples: numbers of the B images in the training data.
+        image_index: long [N], the image of each pair.
+        values: float32 [N], without gradients.
+    """
+
+    samples: Sequence[int]
+    image_index: torch.Tensor
+    values: torch.Tensor
+
+    def by_sample(self) -> list[tuple[int, float, float]]:
+        """Number of each image, the lowest and the highest value of its pairs."""
+        of_images: dict[int, list[float]] = {}
+        for image, value in zip(self.image_index.tolist(), self.values.tolist()):
+            of_images.setdefault(image, []).append(value)
+        return [(self.samples[image], min(values), max(values)) for image, values in sorted(of_images.items())]
+
+
+@dataclass(frozen=True)
 class StepLoss:
     """The loss of a batch as a sum and its weight, so that batches join without a mean of means.
 
@@ -36,6 +58,7 @@ class StepLoss:
         sizes: what the forward pass ran over, or None if the model does not measure it.
         measures: a number for each of the task's `measure_names`, summed over what `weight` counts; its sum over the
             global batch is logged.
+        pair_values: the task's `pair_value` of each pair, if it is needed and was computed.
     """
 
     loss_sum: torch.Tensor
@@ -43,6 +66,7 @@ class StepLoss:
     noted: Mapping[str, Sequence[str]] = field(default_factory=dict)
     sizes: PassSizes | None = None
     measures: Mapping[str, float] = field(default_factory=dict)
+    pair_values: PairValues | None = None
 
 
 class StepRefusedError(UserError):
@@ -58,6 +82,8 @@ class EmotionTask(BaseTask):
             lighter from the processes that read them.
         learns_answers: whether the loss is that of the answers in the data, whose lengths are then checked.
         measure_names: the keys of `StepLoss.measures`, the same on all processes.
+        pair_value: what `StepLoss.pair_values` has; None: the task has no values of single pairs.
+        needs_pair_values: whether the run needs them, which the runner sets.
     """
 
     settings_class: ClassVar[type[TaskSettings]]
@@ -66,6 +92,8 @@ class EmotionTask(BaseTask):
     needs_records: ClassVar[bool] = False
     learns_answers: ClassVar[bool] = True
     measure_names: tuple[str, ...] = ()
+    pair_value: ClassVar[Literal["loss", "reward_deviation"] | None] = None
+    needs_pair_values: bool = False
 
     def __init__(self, settings: TaskSettings | None = None):
         super().__init__()

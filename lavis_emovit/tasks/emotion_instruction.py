@@ -7,7 +7,7 @@ from lavis.common.registry import registry
 from lavis_emovit.datasets.eval_dataset import EvaluatedSamples
 from lavis_emovit.evaluation.benchmarks import RunBenchmarkSettings
 from lavis_emovit.models.protocol import Batch, EmotionModel
-from lavis_emovit.tasks.base import EmotionTask, StepLoss
+from lavis_emovit.tasks.base import EmotionTask, PairValues, StepLoss
 from lavis_emovit.tasks.settings import EmotionInstructionSettings
 
 
@@ -17,15 +17,20 @@ class EmotionInstructionTask(EmotionTask):
 
     settings_class = EmotionInstructionSettings
     settings: EmotionInstructionSettings
+    pair_value = "loss"
 
     def step_weight(self, model: EmotionModel, batch: Batch) -> int:
         return model.num_answer_tokens(batch)
 
     def step_loss(self, model: EmotionModel, batch: Batch) -> StepLoss:
         """Cross-entropy summed over the answers' tokens (natural log)."""
-        loss = model.answer_loss(batch)
+        # Models of other packages may not have the argument.
+        loss = model.answer_loss(batch, by_pair=True) if self.needs_pair_values else model.answer_loss(batch)
         noted = {name: [batch["instance_id"][pair] for pair in pairs] for name, pairs in loss.noted.items()}
-        return StepLoss(loss.loss_sum, loss.num_tokens, noted, loss.sizes)
+        values = None
+        if loss.pair_losses is not None:
+            values = PairValues(batch["number"], batch["image_index"], loss.pair_losses)
+        return StepLoss(loss.loss_sum, loss.num_tokens, noted, loss.sizes, pair_values=values)
 
     def benchmark(self, dataset: str, split: str, samples: EvaluatedSamples) -> RunBenchmarkSettings:
         """The question for the emotion, in the wording of the dataset; the likeliest label is the answer."""

@@ -154,7 +154,7 @@ def saved_checkpoint(tmp_path: Path) -> Path:
     from lavis_emovit.checkpoints.checkpoint import CheckpointFacts, save_checkpoint
     from lavis_emovit.checkpoints.training_state import EngineState, Position, TrainingState, writers_of
 
-    state = TrainingState(trained={}, engine=EngineState(), position=Position(), config_yaml="run: {}\n")
+    state = TrainingState(trained={}, engine=EngineState(), position=Position(), config_yaml="run: {}\n", samples={})
     return save_checkpoint(
         tmp_path,
         CheckpointFacts("a", "b", "c", {"python": "3.11"}),
@@ -294,7 +294,8 @@ def test_shapes_and_types_are_the_real_ones(table, make, tmp_path, make_records)
             assert len(real[key]) == sizes[length[1]], key
             assert all(isinstance(value, str) for value in real[key]), key
         else:
-            assert isinstance(real[key], list if described.startswith("list") else str), key
+            kind = {"list": list, "int": int}.get(described.split()[0], str)
+            assert isinstance(real[key], kind), key
 
 
 def test_index_columns_have_the_lengths_that_the_page_gives(tmp_path, make_records):

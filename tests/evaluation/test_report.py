@@ -282,6 +282,9 @@ def test_measures_of_the_log_are_drawn_and_spikes_are_counted(make_run):
     rows.append({**rows[-1], "split": "other"})
     for step, count in ((1, 60), (31, 32), (61, 8)):
         rows.append({"event": "epoch", "step": step, "num_images": {"faces": count, "scenes.categorical": 64 - count}})
+    for step, count in ((31, 4), (61, 9)):
+        counts = {"num_dropped": {"faces": count, "scenes": 1}, "num_samples": {"faces": 40, "scenes": 60}}
+        rows.append({"event": "dropped", "step": step, **counts, "reasons": {"learned": count, "hopeless": 1}})
     (run / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     kinds = ["cut_shard", "cut_shard", "bad_record"]
     (run / "quarantine.jsonl").write_text("".join(json.dumps({"kind": kind}) + "\n" for kind in kinds))
@@ -294,9 +297,11 @@ def test_measures_of_the_log_are_drawn_and_spikes_are_counted(make_run):
         "Model FLOPs utilisation by step: 30 % at step 1",
         "GPU memory by step: 31.5 at step 1",
         "Curriculum by step: faces 60 to 8; scenes.categorical 4 to 56.",
+        "Dropped samples by step: faces 4 to 9; scenes 1 to 1.",
     ):
         assert words in labels
     assert "Loss spikes 2" in page.text
+    assert "Dropped samples 10 of 100 (learned 9, hopeless 1)" in page.text
     assert "Validation on val" in page.text
     assert "Validation on other" in page.text
     assert "3 training samples could not be read and were replaced by others (cut shard 2, bad record 1)" in page.text

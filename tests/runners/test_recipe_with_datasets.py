@@ -4,6 +4,8 @@
   inside a stage and started again ends bit for bit like one that was not.
 - Each dataset's own splits are evaluated with its own labels, under names of their own in metrics, log and predictions;
   the named dataset chooses the best checkpoint; thumbnails of records of one name are kept apart.
+- Samples are dropped by their own losses from the next epoch on, and listed; they are the same after a stop in the
+  middle of an epoch and on two processes.
 - Ratios, names, splits and length buckets that do not fit are refused by key, before a weight is loaded where possible.
 """
 
@@ -17,6 +19,8 @@ from typing import Any
 
 import pytest
 import yaml
+from ranks.jobs import finish, logs, start_ranks, stop_before
+from safetensors.torch import load_file
 
 from lavis_emovit.datasets.mixture import EmotionMixtureDataset
 from lavis_emovit.errors import ConfigError
@@ -25,6 +29,7 @@ from lavis_emovit.runners.config import Config
 from lavis_emovit.runners.engines.torch_engine import TorchEngine
 from lavis_emovit.runners.logs import read_log
 from lavis_emovit.shards.writer import write_shards
+from lavis_emovit.train import main as train_main
 from lavis_emovit.train import run_recipe
 
 RUN = {
@@ -165,6 +170,70 @@ def test_two_datasets_train_together_and_resume_exactly(recipe: Callable[..., Pa
     assert [row["split"] for row in validations] == ["unbiasedemo-val", "emoset-val"] * 3
     best = max(row["metrics"]["accuracy"] for row in validations if row["split"] == "unbiasedemo-val")
     assert straight["best"]["value"] == best
+
+
+def test_dropped_samples_are_drawn_no_more(recipe: Callable[..., Path], tmp_path: Path) -> None:
+    """Every visited sample is below the limit, so the share decides."""
+    seen: list[list[int]] = []
+    real = TorchEngine.train_step
+
+    def write(name: str) -> Path:
+        return recipe(
+            output_dir=name,
+            curriculum=[{"epochs": 3, "ratios": {"emoset": {"reasoning": 1}, "unbiasedemo": 1}}],
+            drop_samples={"at_most": 99, "visits": 1, "max_share": 0.25},
+            max_epoch=3,
+            epoch_size=16,
+            global_batch_size=8,
+            save_every_steps=1,
+            valid_splits=[],
+            test_splits=[],
+            evaluate_before=False,
+        )
+
+    def train_step(self: TorchEngine, micro_batches: Any, *rest: Any) -> Any:
+        seen.append([number for batch in micro_batches for number in batch["number"]])
+        return real(self, micro_batches, *rest)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(TorchEngine, "train_step", train_step)
+        run_recipe(write("straight"))
+    stopped = write("stopped")
+    stop_before(4, lambda: run_recipe(stopped))  # in the middle of the second epoch
+    run_recipe(stopped)
+    ranks = start_ranks(2, train_main, [["--cfg-path", str(write("two"))]], tmp_path / "two_logs")
+    assert finish(ranks) == [0, 0], logs(tmp_path / "two_logs")
+
+    folders = {name: list_checkpoints(tmp_path / name / "checkpoints")[-1] for name in ("straight", "stopped", "two")}
+    for name in ("model.safetensors", "optimizer.safetensors", "state.json", "samples.safetensors"):
+        assert (folders["straight"] / name).read_bytes() == (folders["stopped"] / name).read_bytes(), name
+    states = {name: load_file(folder / "samples.safetensors") for name, folder in folders.items()}
+    state = states["straight"]
+    for name in ("dropped_in", "starts", "epoch"):
+        assert states["two"][name].equal(state[name]), name
+    assert states["two"]["lowest"].flatten().tolist() == pytest.approx(
+        state["lowest"].flatten().tolist(), rel=1e-3, nan_ok=True
+    )
+    lists = [(tmp_path / name / "dropped.jsonl").read_text() for name in folders]
+    assert lists[0] == lists[1]
+
+    # 13 of the 40 images have a third instruction, and 7 of the 20.
+    num_reasoning = 13
+    dropped_in = state["dropped_in"].tolist()
+    assert len(dropped_in) == num_reasoning + 20
+    dropped = [number for number, epoch in enumerate(dropped_in) if epoch >= 0]
+    assert sum(number < num_reasoning for number in dropped) == 3 and len(dropped) == 3 + 5
+    for number in dropped:
+        assert number in {other for step in seen[: 2 * dropped_in[number]] for other in step}
+        assert number not in {other for step in seen[2 * dropped_in[number] :] for other in step}
+    rows = [json.loads(line) for line in lists[0].splitlines()]
+    assert Counter(row["dataset"] for row in rows) == {"emoset.reasoning": 3, "unbiasedemo": 5}
+    assert [row["epoch"] for row in rows] == sorted(dropped_in[number] + 1 for number in dropped)
+    assert all(row["reason"] == "learned" and row["lowest"][0] <= row["highest"][0] < 99 for row in rows)
+    events = [row for row in read_log(tmp_path / "stopped" / "log.jsonl") if row["event"] == "dropped"]
+    assert [(row["step"], row["epoch"]) for row in events] == [(3, 2), (5, 3)]
+    assert events[-1]["num_dropped"] == {"emoset.reasoning": 3, "unbiasedemo": 5}
+    assert events[0]["num_new"] + events[1]["num_new"] == 8
 
 
 def test_one_is_trained_on_and_both_are_evaluated(recipe: Callable[..., Path], tmp_path: Path) -> None:

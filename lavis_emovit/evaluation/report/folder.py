@@ -60,6 +60,7 @@ class Folder:
     evaluations: list[dict[str, Any]] = field(default_factory=list)  # `eval` events of log.jsonl
     groups: list[dict[str, Any]] = field(default_factory=list)  # `answers` events of log.jsonl
     epochs: list[dict[str, Any]] = field(default_factory=list)  # `epoch` events of log.jsonl, with a curriculum
+    drops: list[dict[str, Any]] = field(default_factory=list)  # `dropped` events of log.jsonl
     benchmarks: list[BenchmarkRows] = field(default_factory=list)  # for a run, its evaluated splits
     # (benchmark, model, method) -> what its rows were made with, for a suite.
     made_with: dict[tuple[str, str, str], dict[str, Any]] = field(default_factory=dict)
@@ -157,6 +158,8 @@ def _read_log(folder: Folder) -> None:
             folder.groups.append(row)
         elif row.get("event") == "epoch" and isinstance(row.get("num_images"), Mapping):
             folder.epochs.append(row)
+        elif row.get("event") == "dropped" and isinstance(row.get("num_dropped"), Mapping):
+            folder.drops.append(row)
     folder.steps = [steps[step] for step in sorted(steps)]
     if num_damaged:
         folder.notes.append(f"log.jsonl has {num_damaged} lines that cannot be read; they are skipped.")

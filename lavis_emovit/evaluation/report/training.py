@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 from markupsafe import Markup
@@ -38,7 +38,8 @@ def training_charts(folder: Folder, key: str) -> list[tuple[str, Markup]]:
     elif rates:
         title = "Learning rate"
         found.append((title, charts.step_chart(f"{key}-lr", title, "learning rate", steps, rates, is_smoothed=False)))
-    found += _curriculum_chart(folder, key)
+    found += _epoch_chart(key, "curriculum", "Curriculum", folder.epochs, "num_images", "images of an epoch")
+    found += _epoch_chart(key, "dropped", "Dropped samples", folder.drops, "num_dropped", "samples drawn no more")
     for name, (title, unit) in texts()["curves"].items():
         steps, values = _column(folder, name)
         if len(values) > 1:
@@ -67,6 +68,7 @@ def training_facts(folder: Folder) -> list[Fact]:
         "Images a second": f"{statistics.median(rates):,.1f}" if rates else "",
         "Loss spikes": f"{spikes:,}" if spikes else "",
         "Steps skipped": f"{skipped:,}" if skipped else "",
+        "Dropped samples": _dropped(folder.drops[-1]) if folder.drops else "",
         "Trained parameters": " of ".join(counts),
         "Evaluated weights": re.sub(r"^ckpt-0*(\d+)$", r"step \1", checkpoint),
     }
@@ -79,18 +81,24 @@ def _column(folder: Folder, name: str) -> tuple[list[int], list[float]]:
     return [step for step, _ in pairs], [value for _, value in pairs]
 
 
-def _curriculum_chart(folder: Folder, key: str) -> list[tuple[str, Markup]]:
-    """The images of each dataset by epoch, at the first step of each; none without a curriculum."""
-    steps = [row["step"] for row in folder.epochs]
-    names = dict.fromkeys(name for row in folder.epochs for name in row["num_images"])
+def _epoch_chart(
+    key: str, name: str, title: str, rows: Sequence[dict[str, Any]], column: str, unit: str
+) -> list[tuple[str, Markup]]:
+    """A number of each dataset by epoch, at the first step of each; none for fewer than two epochs."""
+    steps = [row["step"] for row in rows]
+    datasets = dict.fromkeys(dataset for row in rows for dataset in row[column])
     if len(steps) < 2:
         return []
-    curves = [(name, steps, [finite(row["num_images"].get(name)) or 0.0 for row in folder.epochs]) for name in names]
-    title = "Curriculum"
-    chart = charts.overlaid_chart(
-        f"{key}-curriculum", title, curves[: charts.MAX_CURVES], unit="images of an epoch", is_smoothed=False
-    )
+    curves = [(dataset, steps, [finite(row[column].get(dataset)) or 0.0 for row in rows]) for dataset in datasets]
+    chart = charts.overlaid_chart(f"{key}-{name}", title, curves[: charts.MAX_CURVES], unit=unit, is_smoothed=False)
     return [(title, chart)]
+
+
+def _dropped(row: Mapping[str, Any]) -> str:
+    """Counts of the last epoch: `12 of 400 (learned 10, hopeless 2)`."""
+    num_dropped, num_samples = (sum((row.get(name) or {}).values()) for name in ("num_dropped", "num_samples"))
+    reasons = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in (row.get("reasons") or {}).items())
+    return f"{num_dropped:,} of {num_samples:,} ({reasons})"
 
 
 def _validation_charts(folder: Folder, key: str) -> list[tuple[str, Markup]]:

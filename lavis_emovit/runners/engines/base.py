@@ -26,7 +26,7 @@ from lavis_emovit.models.protocol import Batch, EmotionModel
 from lavis_emovit.runners.optimizer import set_rates
 from lavis_emovit.runners.part_rates import Rates, has_part_rates
 from lavis_emovit.runners.settings import RunSettings
-from lavis_emovit.tasks.base import EmotionTask
+from lavis_emovit.tasks.base import EmotionTask, PairValues
 
 T = TypeVar("T")
 
@@ -50,6 +50,7 @@ class StepResult:
         noted: name of a count -> instance ids of the pairs that it counts, such as `num_truncated_answers`.
         sizes: what the forward passes of this rank ran over, or None if the model does not measure it.
         measures: `StepLoss.measures`, summed over the global batch.
+        pair_values: `StepLoss.pair_values` of this rank's micro-batches.
     """
 
     loss: float
@@ -59,6 +60,7 @@ class StepResult:
     noted: Mapping[str, Sequence[str]] = field(default_factory=dict)
     sizes: PassSizes | None = None
     measures: Mapping[str, float] = field(default_factory=dict)
+    pair_values: Sequence[PairValues] = ()
 
 
 class Engine(ABC):

@@ -102,7 +102,9 @@ class DeepSpeedEngine(Engine):
         grad_norm = self._step_with_zero() if self.stage else self._step_without_zero()
         applied = self._is_applied(loss_mean, grad_norm)
         self._scale.update(overflow=not applied)
-        return StepResult(loss_mean, total_weight, grad_norm, applied, facts.noted, sums.sizes, facts.measures)
+        return StepResult(
+            loss_mean, total_weight, grad_norm, applied, facts.noted, sums.sizes, facts.measures, sums.pair_values
+        )
 
     def _step_with_zero(self) -> float:
         """DeepSpeed's step, which skips the update if the norm is not finite; returns the norm."""

@@ -16,7 +16,7 @@ from torch import nn
 
 from lavis_emovit.distributed import processes
 from lavis_emovit.models.lengths import PassSizes, add_sizes
-from lavis_emovit.tasks.base import StepLoss
+from lavis_emovit.tasks.base import PairValues, StepLoss
 
 BUCKET_BYTES = 64 * 2**20
 
@@ -46,6 +46,7 @@ class StepSums:
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         self.weight = 0
         self.sizes: PassSizes | None = None
+        self.pair_values: list[PairValues] = []
         self._noted: dict[str, list[str]] = {}
         self._measures = dict.fromkeys(measure_names, 0.0)
 
@@ -54,6 +55,8 @@ class StepSums:
         self.loss_sum += loss.loss_sum.detach()
         self.weight += loss.weight
         self.sizes = add_sizes(self.sizes, loss.sizes)
+        if loss.pair_values is not None:
+            self.pair_values.append(loss.pair_values)
         for name, instance_ids in loss.noted.items():
             self._noted.setdefault(name, []).extend(instance_ids)
         if loss.measures.keys() != self._measures.keys():

@@ -51,7 +51,9 @@ class TorchEngine(Engine):
         self._scaler.step(self._optimizer)
         self._scaler.update()
         self._optimizer.zero_grad(set_to_none=True)
-        return StepResult(loss, facts.weight, grad_norm, applied, facts.noted, sums.sizes, facts.measures)
+        return StepResult(
+            loss, facts.weight, grad_norm, applied, facts.noted, sums.sizes, facts.measures, sums.pair_values
+        )
 
     def _accumulate(self, micro_batches: Sequence[Batch]) -> StepSums:
         """Run this rank's micro-batches forward and backward."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, pstdev
 from typing import Any
 
 import torch
@@ -31,7 +31,7 @@ from lavis_emovit.records import EmotionRecord
 from lavis_emovit.rewards import Asked, Question, RewardSum, get_reward
 from lavis_emovit.rewards.judge import chat_judge
 from lavis_emovit.shards.reader import SampleFaultError
-from lavis_emovit.tasks.base import EmotionTask, StepLoss, StepRefusedError
+from lavis_emovit.tasks.base import EmotionTask, PairValues, StepLoss, StepRefusedError
 from lavis_emovit.tasks.grpo_rollouts import Rollouts, blank_rollouts, sample_groups
 from lavis_emovit.tasks.settings import EmotionGrpoSettings
 
@@ -56,6 +56,7 @@ class EmotionGrpoTask(EmotionTask):
     prepares_steps = True
     needs_records = True
     learns_answers = False
+    pair_value = "reward_deviation"
 
     def __init__(self, settings: EmotionGrpoSettings | None = None, ledger: Path | None = None):
         super().__init__(settings)
@@ -126,7 +127,8 @@ class EmotionGrpoTask(EmotionTask):
                 self._trainer.sample_blank(self._model.blank_batch())
             return batch
         rounds = self.settings.max_replacements
-        groups = list(sample_groups(self._trainer.sample, self._asked(batch), rounds, self._draw))
+        asked = self._asked(batch)
+        groups = list(sample_groups(self._trainer.sample, asked, rounds, self._draw))
         if self._shown is None:
             self._shown = self._group_row(groups[0][0])
         measures = dict.fromkeys(self.measure_names, 0.0)
@@ -141,7 +143,13 @@ class EmotionGrpoTask(EmotionTask):
                 measures["reward"] += score.total
                 for name, value in score.parts.items():
                     measures[f"reward.{name}"] += value
-        return {**batch, "rollouts": [learned for _, learned in groups if learned is not None], "measures": measures}
+        learned_groups = [learned for _, learned in groups if learned is not None]
+        prepared = {**batch, "rollouts": learned_groups, "measures": measures}
+        if not self.needs_pair_values:
+            return prepared
+        own = groups[0][0]  # those of later rounds are of other images
+        deviations = [pstdev(score.total for score in own.scores_of(group)) for group in own.groups]
+        return {**prepared, "pair_values": PairValues(batch["number"], asked["image_index"], torch.tensor(deviations))}
 
     def step_weight(self, model: EmotionModel, batch: Batch) -> int:
         return sum(self._weight(rollouts) for rollouts in batch["rollouts"])
@@ -161,7 +169,8 @@ class EmotionGrpoTask(EmotionTask):
             measures["num_tokens"] += rollouts.num_tokens
             for name in _OF_TOKENS:
                 measures[name] += found.get(name, 0.0) * rollouts.num_tokens
-        return StepLoss(loss_sum, self.step_weight(model, batch), measures=measures)
+        values = batch.get("pair_values")
+        return StepLoss(loss_sum, self.step_weight(model, batch), measures=measures, pair_values=values)
 
     def blank_batch(self, model: EmotionModel) -> Batch:
         batch = model.blank_batch()
@@ -186,7 +195,9 @@ class EmotionGrpoTask(EmotionTask):
 
     def _draw(self, count: int) -> Batch:
         """Other images, chosen by the random numbers of this step and process."""
-        numbers = torch.randint(self._dataset.num_samples, (count,)).tolist()
+        kept = getattr(self._dataset, "kept", None)  # datasets of other packages may not have it
+        numbers = torch.randint(self._dataset.num_samples if kept is None else len(kept), (count,)).tolist()
+        numbers = numbers if kept is None else kept[numbers].tolist()
         items = [self._dataset[0, number] for number in numbers]
         for item in items:
             if "fault" in item:

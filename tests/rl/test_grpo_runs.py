@@ -2,6 +2,7 @@
 
 - a recipe trains each family; log, report and validation have its rewards, and groups of answers;
 - stopped and started again, with a divergence and replaced groups, a run ends bit for bit the same;
+- images whose groups were dead are dropped for the later epochs;
 - two processes of plain torch, and of DeepSpeed with ZeRO stages 2 and 3, train alike; stage 3 refuses some settings;
 - two stages of one recipe: the second starts from the best weights of the first, and both resume;
 - a judge that is down ends the run, which resumes from the step before.
@@ -148,6 +149,21 @@ def test_stopped_and_started_again_ends_the_same(recipe: Callable[..., Path], tm
         [r for r in read_log(tmp_path / n / "log.jsonl") if r["event"] == "answers"] for n in ("straight", "stopped")
     ]
     assert answers[0] == answers[1] and len(answers[0]) == 2
+
+
+def test_images_of_dead_groups_are_dropped(recipe: Callable[..., Path], tmp_path: Path) -> None:
+    rules = {"at_most": 0, "visits": 1, "max_share": 0.9}
+    ratios = {"train_dataset_ratios": {"emoset_sketch": 1}, "epoch_size": 6, "max_epoch": 2}
+    assert train(recipe("dropped", task=RARE, drop_samples=rules, **ratios)) == 0
+    # Two steps of three images are an epoch, and no image comes twice in it.
+    num_dead = sum(
+        round(share * groups) for share, groups in steps(tmp_path / "dropped", "dead_groups", "num_groups")[:2]
+    )
+    rows = [json.loads(line) for line in (tmp_path / "dropped" / "dropped.jsonl").read_text().splitlines()]
+    assert len(rows) == len({row["id"] for row in rows}) == num_dead > 0
+    assert all(row["reason"] == "equal_rewards" and row["highest"] == [0.0] for row in rows)
+    (event,) = [row for row in read_log(tmp_path / "dropped" / "log.jsonl") if row["event"] == "dropped"]
+    assert event["num_new"] == num_dead and event["num_measured"] == 6
 
 
 def test_two_processes_and_every_engine_train_alike(recipe: Callable[..., Path], tmp_path: Path) -> None:

@@ -90,6 +90,7 @@ class RecipeEstimate:
             raise UserError(f"{cfg.source} only evaluates (run.evaluate), so there is no training to estimate")
         self.cfg, self.gpu, self.request = cfg, gpu, request
         settings: Any = cfg.model
+        processors = [getattr(getattr(of, "vis_processor", None), "train", None) for of in cfg.datasets.values()]
         self._model_class: Any = registry.get_model_class(settings.arch)
         self._counted: dict[str, StepModel] = {}
         self.load = StepLoad(
@@ -97,6 +98,7 @@ class RecipeEstimate:
             request.pairs_per_image,
             request.question_tokens or settings.max_txt_len,
             request.answer_tokens or settings.max_output_txt_len,
+            max((getattr(one, "num_frames", 1) for one in processors), default=1),
         )
         self.num_images = request.num_images or cfg.run.epoch_size or num_images
         self.rows = list(self._rows())
@@ -183,10 +185,11 @@ class RecipeEstimate:
         total = sum(part.num_parameters for part in step.weights)
         settings: Any = self.cfg.model
         trained = f"{step.num_trained / 1e6:.1f} million of them trained"
+        frames = f" of {load.num_frames} frames" if load.num_frames > 1 else ""
         yield f"{settings.arch}: {total / 1e9:.2f} billion parameters, {trained}"
         yield (
-            f"An image brings {load.pairs_per_image} question(s) of {load.question_tokens} tokens with an answer of "
-            f"{load.answer_tokens}; global batch {run.global_batch_size}, amp {run.amp}"
+            f"An image{frames} brings {load.pairs_per_image} question(s) of {load.question_tokens} tokens with an "
+            f"answer of {load.answer_tokens}; global batch {run.global_batch_size}, amp {run.amp}"
         )
         yield ""
         yield f"{'weights':<22}{'precision':<12}{'trained':<9}{'GB':>8}"

@@ -272,9 +272,11 @@ class BaseEmotionModel(Answering, BaseModel):
         loss = self.answer_loss(samples)
         return {"loss": loss.loss_sum / loss.num_tokens, "loss_sum": loss.loss_sum, "num_tokens": loss.num_tokens}
 
-    def sized_images(self, num_images: int) -> Any:
-        """A batch of images of the largest size that the model gets, to count what they take."""
+    def sized_images(self, num_images: int, num_frames: int = 1) -> Any:
+        """A batch of images, or clips, of the largest size that the model gets, to count what they take."""
         image = self.blank_batch()["image"]
+        if num_frames > 1:
+            image = image[:, :, None].expand(-1, -1, num_frames, -1, -1)
         return image.expand(num_images, *image.shape[1:])
 
     def _groups(self, lengths: Sequence[Sequence[int]]) -> list[list[int]]:

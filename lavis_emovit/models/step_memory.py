@@ -43,12 +43,14 @@ class StepLoad:
         num_images: images of one forward pass.
         pairs_per_image: questions with answers for each image.
         question_tokens, answer_tokens: of each pair, with the question's begin token and the answer's end token.
+        num_frames: frames of an image that is a clip, or 2 for a whole image with its crop.
     """
 
     num_images: int
     pairs_per_image: int
     question_tokens: int
     answer_tokens: int
+    num_frames: int = 1
 
 
 @dataclass(frozen=True)
@@ -205,7 +207,7 @@ def sized_batch(model: Any, load: StepLoad) -> dict[str, Any]:
     """A batch with texts of these lengths, for tokenizers that read one token in each word."""
     num_pairs = load.num_images * load.pairs_per_image
     return {
-        "image": model.sized_images(load.num_images),
+        "image": model.sized_images(load.num_images, load.num_frames),
         "image_index": torch.arange(load.num_images).repeat_interleave(load.pairs_per_image),
         "text_input": [WORD * (load.question_tokens - 1)] * num_pairs,
         "text_output": [WORD * (load.answer_tokens - 1)] * num_pairs,

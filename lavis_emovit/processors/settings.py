@@ -17,6 +17,12 @@ from lavis_emovit.settings import Settings, SettingsT, added_field, valid_settin
 class _BoxedSettings(Settings):
     box: BoxSettings | None = added_field(None)  # what is shown of a record with a box; null: the whole image
 
+    @property
+    def num_frames(self) -> int:
+        """How many images a model gets for a record: those of a clip, or the whole image and the crop."""
+        frames: FrameSettings | None = getattr(self, "frames", None)
+        return frames.num_frames if frames is not None else 2 if shows_both(self.box) else 1
+
 
 class _ImageSettings(_BoxedSettings):
     image_size: int = Field(default=224, ge=8, le=4096)

@@ -286,13 +286,10 @@ def _check_frames(model: Settings | None, datasets: Mapping[str, Settings]) -> l
     most = pooling.max_frames if pooling is not None and pooling.embedding == "learned" else math.inf
     problems = []
     for key, processor in _image_processors(datasets):
-        frames = getattr(processor, "frames", None)
-        if frames is not None and frames.num_frames > most:
-            problems.append(
-                f"{key}.frames.num_frames: {frames.num_frames}, model.frames.max_frames is {most}; raise it"
-            )
-        if shows_both(getattr(processor, "box", None)) and most < 2:
-            problems.append(f"{key}.box: both shows two images, model.frames.max_frames is {most}; raise it")
+        num_frames = getattr(processor, "num_frames", 1)
+        if num_frames > most:
+            name = "box: both shows" if shows_both(getattr(processor, "box", None)) else "frames.num_frames:"
+            problems.append(f"{key}.{name} {num_frames}, model.frames.max_frames is {most}; raise it")
     return problems
 
 

@@ -75,6 +75,8 @@ def test_options_change_the_estimate(capsys, monkeypatch):
     plain, longer = first(*options), first(*options, "--question-tokens", "20", "--answer-tokens", "5")
     assert plain["micro_batch"] == 8 and plain["bytes"]["moving average"] * 2 == plain["bytes"]["moments"]
     assert longer["bytes"]["activations"] < plain["bytes"]["activations"]
+    shown = (f"datasets.emoset_sketch.vis_processor.{split}.box=both" for split in ("train", "eval"))
+    assert first(*options, *shown)["bytes"]["activations"] > 1.3 * plain["bytes"]["activations"]
     faster = first(*options, "--utilisation", "0.9")
     assert faster["steps_per_hour"] >= plain["steps_per_hour"]
     paired = first(*options, "--pairs-per-image", "3")

@@ -131,7 +131,7 @@ def test_recipes_show_two_images_in_all_datasets_or_none():
     with pytest.raises(ConfigError, match=r"datasets.emoset.vis_processor: datasets.emoset_sketch shows two images"):
         Config.load(recipe, [*both, *other])
     Config.load(recipe, [*both, *other, *(key.format("emoset", split) for split in ("train", "eval"))])
-    with pytest.raises(ConfigError, match=r"eval.box: both shows two images, model.frames.max_frames is 1"):
+    with pytest.raises(ConfigError, match=r"eval.box: both shows 2, model.frames.max_frames is 1"):
         Config.load(recipe, [*both, "model.frames={max_frames: 1}"])
 
 

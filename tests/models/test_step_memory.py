@@ -53,6 +53,7 @@ ADAPTED = {**BF16, "lora": {"parts": ["language_model"]}, "trained_parts": "none
         {"model": {"trained_parts": "all", "attention": "eager"}},
         {"model": {**BF16, "qformer_text_input": False, "trained_parts": "vision_layernorm"}, "question_tokens": 90},
         {"model": ADAPTED, "amp": "bf16"},
+        {"model": {"frames": {"convolution_layers": 1}}, "num_frames": 3},
     ],
     ids=str,
 )

@@ -55,6 +55,15 @@ class Case:
     pairs_per_image: int = 1
     question_tokens: int = 40
     answer_tokens: int = 12
+    num_frames: int = 1
+
+    @property
+    def load(self) -> Any:  # StepLoad
+        from lavis_emovit.models.step_memory import StepLoad
+
+        return StepLoad(
+            self.num_images, self.pairs_per_image, self.question_tokens, self.answer_tokens, self.num_frames
+        )
 
 
 BF16, LORA = {"frozen_precision": "bf16"}, {"lora": {"parts": ["language_model"]}}
@@ -123,19 +132,17 @@ def make_settings(case: Case, folder: Path) -> Any:
 def run_case(case: Case, folder: Path) -> dict[str, Any]:
     """Estimated and measured bytes of a case."""
     from lavis_emovit.models.instructblip.model import EmoVIT
-    from lavis_emovit.models.step_memory import StepLoad
     from lavis_emovit.runners.estimate import TORCH, memory_parts
 
     config, settings = make_config(case), make_settings(case, folder)
     config.save_pretrained(folder)
-    load = StepLoad(case.num_images, case.pairs_per_image, case.question_tokens, case.answer_tokens)
-    step = EmoVIT.step_memory(settings, load, case.amp)
+    step = EmoVIT.step_memory(settings, case.load, case.amp)
     parts, _ = memory_parts(step, TORCH, 1)
     estimated = {
         **{name: parts[name] for name in ("weights", "gradients", "moments", "activations", "logits")},
         "peak": sum(parts.values()),
     }
-    measured = measure(config, settings, load, case.amp)
+    measured = measure(config, settings, case.load, case.amp)
     shares = {name: round(estimated[name] / measured[name] - 1, 4) for name in estimated if measured.get(name)}
     return {
         "case": asdict(case),
@@ -225,7 +232,7 @@ def resident_growth(case: Case, folder: Path) -> int:
     import torch
 
     from lavis_emovit.distributed.devices import AMP_DTYPES
-    from lavis_emovit.models.step_memory import StepLoad, sized_batch
+    from lavis_emovit.models.step_memory import sized_batch
     from lavis_emovit.runners.optimizer import build_adamw
     from lavis_emovit.runners.settings import RunSettings
 
@@ -233,8 +240,7 @@ def resident_growth(case: Case, folder: Path) -> int:
         model = make_model(make_config(wanted), make_settings(wanted, folder))
         run = RunSettings(output_dir="o", max_epoch=1, global_batch_size=wanted.num_images, init_lr=1e-4)
         optimizer = build_adamw(model.named_parameters(), run)
-        load = StepLoad(wanted.num_images, wanted.pairs_per_image, wanted.question_tokens, wanted.answer_tokens)
-        batch = sized_batch(model, load)
+        batch = sized_batch(model, wanted.load)
         batch["image"] = batch["image"].contiguous()
         dtype = AMP_DTYPES.get(wanted.amp)
         # Casting and initialising a model may need more than a step: the kernel's peak starts again from here.

@@ -184,9 +184,9 @@ class ImageText(BaseEmotionModel):
             lengths.append((self.chat.question_length(question), len(row) - given))
         return lengths
 
-    def sized_images(self, num_images: int) -> Any:
+    def sized_images(self, num_images: int, num_frames: int = 1) -> Any:
         side = self.settings.max_side_px
-        image = self.image_processor(Image.new("RGB", (side, side), (64, 64, 64)))
+        image = self.image_processor.beside([Image.new("RGB", (side, side), (64, 64, 64))] * num_frames)
         return self.image_processor.stack([image] * num_images)
 
     def blank_batch(self) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from lavis_emovit.errors import ConfigError
@@ -11,12 +13,13 @@ from lavis_emovit.models.step_memory import StepLoad, count_step
 LOAD = StepLoad(num_images=2, pairs_per_image=3, question_tokens=12, answer_tokens=6)
 
 
+@pytest.mark.parametrize("load", [LOAD, replace(LOAD, num_frames=2)], ids=["one image", "two images"])
 @pytest.mark.parametrize("family", ["llava15", "qwen25vl", "gemma3", "smolvlm"])
-def test_a_dry_run_counts_what_a_real_step_takes(build, family):
+def test_a_dry_run_counts_what_a_real_step_takes(build, family, load):
     model = build(family, trained_parts=["projector", "language_model"], max_side_px=48).train()
-    counted = ImageText.step_memory(model.settings, LOAD, "off")
+    counted = ImageText.step_memory(model.settings, load, "off")
     width = model.core.get_output_embeddings().weight.shape[0]
-    real = count_step(model, LOAD, "off", weights=(), logit_width=width)
+    real = count_step(model, load, "off", weights=(), logit_width=width)
     assert counted.sizes == real.sizes
     assert counted.logits == real.logits == 4 * width * real.sizes.num_supervised
     assert counted.activations == pytest.approx(real.activations, rel=0.03)

@@ -5,6 +5,7 @@
 - Visits are kept in their order; dropped samples get no more; the state restores bit for bit, also twice at the start
   of an epoch, and one of other sizes is refused.
 - The list of dropped samples and the row of the log have what was chosen, and replace what an interrupted start wrote.
+- A run whose model measures no losses says so.
 - Settings that drop nothing, or do not fit the run or its task, are refused; without them a run has no other identity.
 """
 
@@ -144,6 +145,13 @@ def test_state_list_and_row(tmp_path: Path) -> None:
     assert fresh._dataset.order == (4, 4) and not any(fresh._dataset.dropped)
     with pytest.raises(UserError, match=r"2 visits of 5 samples, the run 3 of 5; set run\.drop_samples\.visits=2"):
         drops_of(path, visits=3).load_state_dict(saved, 1)
+
+
+def test_without_values_nothing_is_dropped_and_it_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    row = drops_of(tmp_path / "dropped.jsonl").begin_epoch(Position(step=4, epoch=1))
+    assert row is not None and row["num_measured"] == 0 and row["num_dropped"] == {"a": 0, "b": 0}
+    assert "nothing can be dropped: no step until now computed the loss of an answer" in caplog.text
+    assert not (tmp_path / "dropped.jsonl").exists()
 
 
 @pytest.mark.parametrize(

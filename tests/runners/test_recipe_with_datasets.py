@@ -185,7 +185,7 @@ def test_dropped_samples_are_drawn_no_more(recipe: Callable[..., Path], tmp_path
             max_epoch=3,
             epoch_size=16,
             global_batch_size=8,
-            save_every_steps=1,
+            save_every_steps=3,
             valid_splits=[],
             test_splits=[],
             evaluate_before=False,

@@ -92,6 +92,9 @@ def test_the_loss_is_that_of_a_plain_pass(model: EmoVITSmall, batch: dict[str, A
     assert loss.num_tokens == model.num_answer_tokens(batch) == num_tokens
     assert not any(loss.noted.values())
     torch.testing.assert_close(-model.answer_log_probs(batch).sum(), loss.loss_sum)
+    lengths = torch.tensor([len(words(model, answer)) + 1 for answer in batch["text_output"]])
+    by_pair = model.answer_loss(batch, by_pair=True).pair_losses
+    torch.testing.assert_close(by_pair * lengths, -model.answer_log_probs(batch))
 
 
 def test_the_reading_loss(small, model: EmoVITSmall, batch: dict[str, Any]) -> None:

@@ -148,7 +148,7 @@ class SampleDrops:
         }
         logger.info(
             "epoch %d/%d: %d of %d samples are dropped (%s), %d of them new; %d more only stay because of "
-            "run.drop_samples.max_share; %s lists them",
+            "run.drop_samples.max_share%s",
             position.epoch + 1,
             self._run.max_epoch,
             num_dropped,
@@ -156,7 +156,7 @@ class SampleDrops:
             ", ".join(f"{name} {count}" for name, count in row["reasons"].items()),
             row["num_new"],
             row["num_spared"],
-            self._path.name,
+            f"; {self._path.name} lists them" if num_dropped else "",
         )
         if np.isnan(self.lowest[:, -1]).all():
             logger.warning("nothing can be dropped: no step until now computed the loss of an answer")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from lavis_emovit.errors import ConfigError, DataError
-from lavis_emovit.files import atomic_writer
+from lavis_emovit.files import atomic_writer, regular_file
 from lavis_emovit.registered import CONFIG_NAME, SEARCH_FOLDER
 from lavis_emovit.settings import nearest_name
 
@@ -79,7 +79,7 @@ def check_new_files(files: NewFiles, data: Path, *, overwrite: bool) -> None:
             continue
         if not overwrite:
             raise DataError(f"{path}: already exists; choose another --name or --out, or replace it with --overwrite")
-        with path.open(encoding="utf-8", errors="replace") as file:
+        with regular_file(path).open(encoding="utf-8", errors="replace") as file:
             if MARK not in file.readline():
                 raise DataError(
                     f"{path}: was not written by `emovit init`, and --overwrite replaces only such files; choose "

@@ -18,6 +18,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from lavis_emovit.emotion.questions import CATEGORICAL_ANSWER_PREFIX
 from lavis_emovit.errors import ConfigError
+from lavis_emovit.files import regular_file
 from lavis_emovit.settings import Settings, nearest_name, read_yaml
 
 Reading = Literal["strict", "first_line", "answer_tag", "result"]
@@ -155,7 +156,7 @@ def _preset(name: str) -> dict[str, Any]:
 
 def _from_file(path: Path) -> dict[str, Any]:
     try:
-        text = path.expanduser().read_text(encoding="utf-8")
+        text = regular_file(path.expanduser()).read_text(encoding="utf-8")
     except OSError as error:
         raise ValueError(f"{path}: the prompt file cannot be read ({error.strerror}); check its path") from None
     except UnicodeDecodeError:

@@ -27,7 +27,7 @@ from lavis_emovit.errors import DataError
 from lavis_emovit.evaluation.adjudication import DecidedRate, adjudicate
 from lavis_emovit.evaluation.metrics.resampling import Resamples
 from lavis_emovit.evaluation.metrics.results import Interval, Result
-from lavis_emovit.files import atomic_writer, write_json
+from lavis_emovit.files import atomic_writer, read_file, regular_file, write_json
 from lavis_emovit.images import data_url, decode_image
 from lavis_emovit.records import EmotionRecord
 
@@ -295,7 +295,7 @@ def nominal_alpha(units: Sequence[Sequence[str]]) -> float | None:
 
 def _read_key(path: Path) -> dict[str, Any]:
     try:
-        key = json.loads(path.read_text(encoding="utf-8"))
+        key = json.loads(read_file(path))
         found = {name: key[name] for name in ("sheet", "first", "second")}
         return {**found, "pairs": [CaptionPair(**pair) for pair in key["pairs"]]}
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
@@ -317,7 +317,7 @@ def _read_choices(path: Path) -> list[tuple[int, dict[str, str], list[str]]]:
     """Line number, columns, and cells without a column of each row; blank lines are skipped."""
     try:
         # Spreadsheets write a byte order mark and, in some countries, semicolons.
-        text = path.read_text(encoding="utf-8-sig")
+        text = regular_file(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read ({error})") from None
     head = text.splitlines()[0] if text.strip() else ""

@@ -42,7 +42,7 @@ def read_vocabulary(path: str | Path | None = None) -> dict[str, tuple[str, ...]
     if path is None:
         return dict(BUILT_IN_VOCABULARY)
     try:
-        content = load_json(Path(path).read_bytes())
+        content = load_json(read_file(path))
         return {name: tuple(term.strip() for term in content[name]["label2idx"]) for name in _NAMED}
     except OSError as error:
         raise UserError(f"{path}: cannot read the vocabulary ({error.strerror})") from None

@@ -107,7 +107,7 @@ def annotation_fingerprint(root: Path, layout: LayoutSettings) -> str | None:
     for path in present_layout(root, layout).reader(root).annotations():
         is_empty = False
         digest.update(f"{str(path)[start:].replace(os.sep, '/')}\0".encode())
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
+        digest.update(bytes.fromhex(file_sha256(path)))
     return None if is_empty else digest.hexdigest()
 
 

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from lavis_emovit.errors import DataError, bullet_list
+from lavis_emovit.files import regular_file
 from lavis_emovit.records import EmotionRecord, RecordStore
 from lavis_emovit.settings import Settings
 
@@ -169,10 +170,10 @@ def read_lists(lists: Lists) -> tuple[dict[str, str], list[str]]:
 def _entries(listed: ListedImages) -> Iterator[str]:
     path = listed.path
     if listed.column is not None:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with regular_file(path).open(encoding="utf-8-sig", newline="") as file:
             names: list[str] = list(_column(csv.DictReader(file), listed.column, listed.where))
         return (_path(name) for name in names)
-    text = path.read_text(encoding="utf-8-sig")
+    text = regular_file(path).read_text(encoding="utf-8-sig")
     if path.suffix == ".json":
         names = json.loads(text)
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):

@@ -24,7 +24,7 @@ from lavis_emovit.evaluation.predictions import PredictionRow
 from lavis_emovit.evaluation.suite.requests import BatchRequests, Prepared
 from lavis_emovit.evaluation.summaries import result_of
 from lavis_emovit.evaluation.truths import truth_of
-from lavis_emovit.files import load_json, write_json
+from lavis_emovit.files import load_json, read_file, write_json
 from lavis_emovit.images import decode_image
 from lavis_emovit.records import parse_record
 from lavis_emovit.settings import valid_settings
@@ -139,7 +139,7 @@ class Tasks:
         if name not in self._files:
             path = self.folder / f"{name}.json"
             try:
-                values = load_json(path.read_bytes())
+                values = load_json(read_file(path))
             except (OSError, ValueError) as error:
                 raise DataError(f"{path}: cannot be read ({error}); export the suite again") from None
             settings = valid_settings(BenchmarkSettings, values["settings"], name, str(path))
@@ -150,7 +150,7 @@ class Tasks:
     def images(self, doc: Mapping[str, Any]) -> list[Image.Image]:
         """The upright RGB image of a question; `filename` is its file."""
         path = self.folder / doc["image"]
-        image = decode_image(path.read_bytes())
+        image = decode_image(read_file(path))
         image.filename = str(path)  # type: ignore[attr-defined]
         return [image]
 

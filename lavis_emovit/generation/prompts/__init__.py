@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lavis_emovit.errors import UserError
+from lavis_emovit.files import regular_file
 from lavis_emovit.generation.facts import ALL_FACTS, FactName, facts_text
 from lavis_emovit.records import Attributes, EmotionRecord
 
@@ -52,7 +53,7 @@ def load_prompt(
     """
     if file is not None:
         try:
-            text = file.read_text(encoding="utf-8-sig").strip()
+            text = regular_file(file).read_text(encoding="utf-8-sig").strip()
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"{file}: the prompt cannot be read ({error})") from None
         if not text:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from lavis_emovit.errors import DataError
-from lavis_emovit.files import atomic_writer
+from lavis_emovit.files import atomic_writer, regular_file
 from lavis_emovit.records import EmotionRecord, Statement
 
 COLUMNS = ("statement", "image", "text", "answer")
@@ -36,7 +36,7 @@ def read_answers(path: Path) -> dict[str, bool]:
     """The answers of one person by statement; rows without an answer are left out. DataError for anything else."""
     found: dict[str, bool] = {}
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with regular_file(path).open(encoding="utf-8-sig", newline="") as file:
             # In some countries, spreadsheets write semicolons.
             head = file.readline()
             file.seek(0)

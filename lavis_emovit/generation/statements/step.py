@@ -126,7 +126,7 @@ def _attachments(path: str | None) -> dict[str, str]:
     if path is None:
         return {}
     try:
-        content = load_json(Path(path).read_bytes(), unique_keys=True)
+        content = load_json(read_file(path), unique_keys=True)
     except (OSError, ValueError) as error:
         raise ConfigError([f"the file cannot be read as JSON ({error})"], path) from None
     if not isinstance(content, dict):

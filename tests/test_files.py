@@ -1,5 +1,5 @@
 """Files: an error names the file that the user asked for, folders that cannot be read are not skipped, and a folder
-appears when it is complete; only a file is replaced, and SIGTERM leaves nothing."""
+appears when it is complete; only a file is replaced or read, and SIGTERM leaves nothing."""
 
 from __future__ import annotations
 
@@ -12,12 +12,19 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from pydantic import TypeAdapter
 from safetensors import SafetensorError
 
 from lavis_emovit.cli.main import main
-from lavis_emovit.errors import DataError
+from lavis_emovit.errors import DataError, UserError
+from lavis_emovit.evaluation.prompt_settings import Prompt
+from lavis_emovit.evaluation.sheets import score_sheets
 from lavis_emovit.files import atomic_folder, atomic_writer, find_files, name_full_disk
+from lavis_emovit.generation.attributes import read_vocabulary
+from lavis_emovit.generation.prompts import load_prompt
+from lavis_emovit.generation.statements.review import read_answers
 from lavis_emovit.records import EmotionRecord, write_records
+from lavis_emovit.sources.split_lists import read_lists
 
 
 def _os_error(number: int, path: str | None = None) -> OSError:
@@ -156,3 +163,33 @@ def test_a_full_disk_says_what_to_do(monkeypatch, capsys, tmp_path):
         f"error: {tmp_path / 'r.jsonl'}: No space left on device. Free some space and run the same command again."
     )
     assert capsys.readouterr().err.strip() == expected
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        read_vocabulary,
+        lambda path: load_prompt("caption", file=path),
+        lambda path: TypeAdapter(Prompt).validate_python(str(path)),
+        lambda path: score_sheets(path, [path]),
+        read_answers,
+        lambda path: read_lists({"train": path}),
+    ],
+)
+def test_a_pipe_in_the_place_of_a_file_is_refused_at_once(read, tmp_path):
+    """Reading would wait for ever."""
+
+    def hangs(number, frame):
+        raise AssertionError("it waits for the pipe")
+
+    os.mkfifo(tmp_path / "pipe.txt")
+    earlier = signal.signal(signal.SIGALRM, hangs)
+    signal.alarm(5)
+    try:
+        reason = str(read(tmp_path / "pipe.txt"))
+    except (UserError, ValueError) as error:
+        reason = str(error)
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, earlier)
+    assert "not a regular file" in reason and "pipe.txt" in reason

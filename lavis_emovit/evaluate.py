@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from lavis_emovit.errors import ConfigError, UserError
 from lavis_emovit.launch import EXIT_INTERRUPTED, launch
-from lavis_emovit.paths import CHECKPOINT_NAME, MANIFEST_NAME, output_root
+from lavis_emovit.paths import CHECKPOINT_NAME, MANIFEST_NAME, expand_home, output_root
 from lavis_emovit.train import run_recipe
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def _training_runs(suite: SuiteSettings) -> dict[str, Config]:
     for name, entry in suite.models.items():
         if getattr(entry, "train", None) is None:
             continue
-        path = output_root() / Path(entry.checkpoint).expanduser()
+        path = output_root() / expand_home(entry.checkpoint)
         if (path / MANIFEST_NAME).is_file():
             continue  # a checkpoint instead of a run's folder
         if CHECKPOINT_NAME.fullmatch(path.name):

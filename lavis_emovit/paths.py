@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from lavis_emovit.errors import UserError
+
 PACKAGE_ROOT = Path(__file__).resolve().parent
 RECIPES = ("projects", "emovit")
 MANIFEST_NAME = "MANIFEST.json"  # in every checkpoint folder
@@ -21,6 +23,21 @@ def each_once(folders: Iterable[Path]) -> list[Path]:
     return list({folder.resolve(): folder for folder in folders}.values())
 
 
+def expand_home(path: str | os.PathLike[str]) -> Path:
+    """A path as a user writes it, with the home folder in place of `~` or `~name`.
+
+    UserError if there is no such home folder, unless a file has this very name.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        if os.path.lexists(path):
+            return Path(path)
+        raise UserError(
+            f"{os.fspath(path)}: there is no such home folder; set HOME, or write the path without ~"
+        ) from None
+
+
 def config_root() -> Path:
     """The folder `lavis_configs`, beside the package in a checkout and in an installed wheel."""
     return PACKAGE_ROOT.parent / "lavis_configs"
@@ -32,7 +49,7 @@ def find_recipe(path: str | Path) -> Path | None:
     A path `projects/emovit/...` that does not exist in the working directory means the copy shipped with the package,
     so that the same command works in a checkout and with an installed wheel.
     """
-    path = Path(path).expanduser()
+    path = expand_home(path)
     if path.is_file():
         return path
     if path.parts[: len(RECIPES)] != RECIPES:
@@ -46,14 +63,14 @@ def find_recipe(path: str | Path) -> Path | None:
 
 def data_root() -> Path:
     """The folder that dataset paths are relative to: `EMOVIT_DATA`, or `data` in the working directory."""
-    return Path(os.environ.get("EMOVIT_DATA", "data")).expanduser().absolute()
+    return expand_home(os.environ.get("EMOVIT_DATA", "data")).absolute()
 
 
 def cache_root() -> Path:
     """The folder of what is built once for all projects: `EMOVIT_CACHE`, or `emovit` in the user's cache folder."""
     if os.environ.get("EMOVIT_CACHE"):
-        return Path(os.environ["EMOVIT_CACHE"]).expanduser().absolute()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute() / "emovit"
+        return expand_home(os.environ["EMOVIT_CACHE"]).absolute()
+    return expand_home(os.environ.get("XDG_CACHE_HOME") or "~/.cache").absolute() / "emovit"
 
 
 def output_root() -> Path:
@@ -79,7 +96,7 @@ def find_checkpoint(folder: Path) -> Path | None:
 
 def is_tuned(location: str | Path) -> bool:
     """Whether a tuned model may be there: a run, a checkpoint, an exported folder or an archive. Nothing is read."""
-    path = Path(location).expanduser()
+    path = expand_home(location)
     if path.suffix == ARCHIVE_SUFFIX and not path.is_dir():
         return path.is_file()
     return any((path / name).exists() for name in (MANIFEST_NAME, EXPORT_FILE, "checkpoints"))

@@ -14,7 +14,7 @@ import re
 from pathlib import Path
 
 from lavis_emovit.errors import DataError
-from lavis_emovit.paths import PACKAGE_ROOT, config_root
+from lavis_emovit.paths import PACKAGE_ROOT, config_root, expand_home
 
 CONFIG_NAME = "defaults.yaml"
 SEARCH_VARIABLE = "EMOVIT_DATASETS"
@@ -69,7 +69,7 @@ _beside_recipes: list[Path] = []
 
 def search_beside(recipe: Path) -> None:
     """Let `dataset_files` also find the datasets in the folder `emovit_datasets` beside a recipe."""
-    folder = recipe.expanduser().resolve().parent / SEARCH_FOLDER
+    folder = expand_home(recipe).resolve().parent / SEARCH_FOLDER
     if folder.is_dir():
         if folder in _beside_recipes:
             _beside_recipes.remove(folder)
@@ -88,7 +88,7 @@ def dataset_files(*, custom: bool = True) -> dict[str, Path]:
     named = os.environ.get(SEARCH_VARIABLE, "").split(os.pathsep) if custom else []
     for item in filter(None, named):
         # Absolute, since LAVIS looks for relative paths below its own package.
-        folder = Path(item).expanduser().resolve()
+        folder = expand_home(item).resolve()
         if not folder.is_dir():
             raise DataError(f"{folder}: no such folder, but {SEARCH_VARIABLE} names it")
         files = _configs_in(folder)

@@ -15,7 +15,7 @@ from lavis_emovit.checkpoints.checkpoint import (
 )
 from lavis_emovit.checkpoints.training_state import model_names, read_model, read_position
 from lavis_emovit.errors import UserError, WeightsError
-from lavis_emovit.paths import MANIFEST_NAME
+from lavis_emovit.paths import MANIFEST_NAME, expand_home
 
 
 def check_belongs(
@@ -51,7 +51,7 @@ def load_trained(model: Any, path: Path, manifest: Manifest) -> None:
 
 def find_trained(location: str | Path) -> tuple[Path, Manifest]:
     """The checkpoint folder at a location, or the best one of a run's folder; CheckpointError if none verifies."""
-    path = Path(location).expanduser()
+    path = expand_home(location)
     if (path / MANIFEST_NAME).is_file():
         return path, verify_checkpoint(path)
     root = path / "checkpoints"

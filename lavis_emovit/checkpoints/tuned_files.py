@@ -26,7 +26,7 @@ from lavis_emovit.checkpoints.finding import find_trained
 from lavis_emovit.checkpoints.training_state import CONFIG_FILE, MODEL_FILE, QUESTIONS_FILE
 from lavis_emovit.errors import UserError, WeightsError
 from lavis_emovit.files import atomic_folder, atomic_path, file_sha256, parse_json, write_json
-from lavis_emovit.paths import ARCHIVE_SUFFIX, EXPORT_FILE, MANIFEST_NAME, cache_root, list_checkpoints
+from lavis_emovit.paths import ARCHIVE_SUFFIX, EXPORT_FILE, MANIFEST_NAME, cache_root, expand_home, list_checkpoints
 from lavis_emovit.settings import written_values
 
 # Settings of a model that name weights beside `pretrained`, or add some; an exported folder has them all.
@@ -74,7 +74,7 @@ def find_tuned(location: str | Path, step: int | None = None, base: str | None =
     Raises:
         UserError: there is no such model, it is damaged, or it has complete weights although a base is given.
     """
-    given = Path(location).expanduser()
+    given = expand_home(location)
     path = _unpacked(given) if given.suffix == ARCHIVE_SUFFIX and not given.is_dir() else given
     if (path / EXPORT_FILE).is_file():
         if base is not None:

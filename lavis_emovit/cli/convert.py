@@ -9,7 +9,7 @@ import typer
 from typer import Argument, Option
 
 from lavis_emovit.errors import WeightsError
-from lavis_emovit.paths import find_checkpoint
+from lavis_emovit.paths import expand_home, find_checkpoint
 
 app = typer.Typer(help="Convert weights between LAVIS, transformers and checkpoints of runs.", add_completion=False)
 
@@ -46,7 +46,7 @@ def convert(
     from lavis_emovit.files import atomic_writer
     from lavis_emovit.models.catalogue import converter_of
 
-    folder, tuned = Path(source).expanduser(), None
+    folder, tuned = expand_home(source), None
     if find_checkpoint(folder) is not None:
         tuned = find_tuned(folder)
         source = str(tuned.checkpoint[0]) if tuned.checkpoint is not None else source

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 from typing import Any, cast
 
 from lavis_emovit.cli.findings import Finding
 from lavis_emovit.datasets.needs import dataset_need
 from lavis_emovit.datasets.settings import DatasetSettings
 from lavis_emovit.errors import ConfigError, WeightsError
-from lavis_emovit.paths import output_root
+from lavis_emovit.paths import expand_home, output_root
 from lavis_emovit.runners.config import Config, missing_packages
 
 
@@ -53,7 +52,7 @@ def _weights_finding(cfg: Config) -> Finding:
 
 
 def _disk_finding(cfg: Config, needed: int) -> Finding:
-    folder = output_root() / Path(cfg.run.output_dir).expanduser()
+    folder = output_root() / expand_home(cfg.run.output_dir)
     place = next(parent for parent in (folder, *folder.parents) if parent.exists())
     free = shutil.disk_usage(place).free
     detail = f"checkpoints need {needed / 1e9:.1f} GB in {folder}, {free / 1e9:.1f} GB are free"

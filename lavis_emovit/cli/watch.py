@@ -12,7 +12,7 @@ import typer
 from typer import Argument, Option
 
 from lavis_emovit.errors import UserError
-from lavis_emovit.paths import each_once
+from lavis_emovit.paths import each_once, expand_home
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -45,7 +45,7 @@ def watch(
 
     from lavis_emovit.runners.following import FollowedRun
 
-    followed = [FollowedRun(folder) for folder in each_once(run.expanduser() for run in runs)]
+    followed = [FollowedRun(folder) for folder in each_once(expand_home(run) for run in runs)]
     for one in followed:
         one.update()
     page = _Page(report, every) if report is not None else None

@@ -22,7 +22,7 @@ from lavis_emovit.generation.job_records import JobRecords
 from lavis_emovit.generation.mix import MIXES, Mix, draw_mix
 from lavis_emovit.generation.outputs import write_outputs
 from lavis_emovit.generation.pipeline import run_steps
-from lavis_emovit.paths import RECORDS_NAME
+from lavis_emovit.paths import RECORDS_NAME, expand_home
 from lavis_emovit.progress import progress
 from lavis_emovit.records import INSTRUCTION_KINDS, EmotionRecord, Instruction, read_records, write_records
 
@@ -36,7 +36,7 @@ _COMPARED = ("image", "split", "label_set", "emotion", "labels", "valence", "aro
 
 def generated_file(place: str) -> Path:
     """The records file of a folder of `emovit generate`, or the file itself."""
-    path = Path(place).expanduser()
+    path = expand_home(place)
     return path if path.is_file() or path.suffix == ".jsonl" else path / RECORDS_NAME
 
 

@@ -29,7 +29,7 @@ from lavis_emovit.errors import DataError, bullet_list
 from lavis_emovit.files import atomic_writer, file_sha256
 from lavis_emovit.generation.categorical import add_affect, add_categorical
 from lavis_emovit.generation.offline import WRITER
-from lavis_emovit.paths import RECORDS_NAME
+from lavis_emovit.paths import RECORDS_NAME, expand_home
 from lavis_emovit.progress import progress
 from lavis_emovit.recipes import flatten
 from lavis_emovit.records import EmotionRecord, read_records, write_records, write_summary
@@ -207,7 +207,7 @@ def _drawing(prepare: PrepareSettings) -> tuple[Callable[..., Path], int | str]:
 
 def source_root(prepare: PrepareSettings, storage: Path) -> Path:
     """Folder of the images and annotations that shards are built from."""
-    return storage / DRAWN_NAME if prepare.is_drawn else Path(str(prepare.root)).expanduser().resolve()
+    return storage / DRAWN_NAME if prepare.is_drawn else expand_home(str(prepare.root)).resolve()
 
 
 def missing_sources(name: str, prepare: PrepareSettings, storage: Path, where_to_get: str) -> list[str]:
@@ -291,7 +291,7 @@ def _own_nodes(settings: dict[str, Any]) -> dict[str, Any]:
 
 def _fingerprints(prepare: PrepareSettings) -> dict[str, str | None]:
     """Fingerprint of the published dataset, None if it is missing or drawn; one of annotations if it has some."""
-    root = Path(prepare.root).expanduser().resolve() if prepare.root is not None else None
+    root = expand_home(prepare.root).resolve() if prepare.root is not None else None
     if root is None or prepare.is_drawn or not root.is_dir():
         return {"fingerprint": None}
     lists = [file.below(root).path for file in (prepare.split_lists or {}).values()]

@@ -27,6 +27,7 @@ from lavis_emovit.evaluation.metrics.resampling import bootstrap_interval
 from lavis_emovit.evaluation.metrics.results import Interval, Result
 from lavis_emovit.evaluation.predictions import PredictionRow
 from lavis_emovit.generation.prompts import Prompt, load_prompt
+from lavis_emovit.paths import expand_home
 from lavis_emovit.settings import Settings
 
 SCORES = (1, 2, 3, 4, 5)
@@ -67,7 +68,7 @@ class JudgeSettings(Settings):
     def load_prompt(self, part: JudgedPart = "quality") -> Prompt:
         """The judge's instructions, with their hash. UserError if the file `prompt` cannot be read."""
         own = self.prompt if part == "quality" else None
-        return load_prompt("explanation_judge", file=Path(own).expanduser() if own else _PROMPT_FILES[part])
+        return load_prompt("explanation_judge", file=expand_home(own) if own else _PROMPT_FILES[part])
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from lavis_emovit.emotion.questions import CATEGORICAL_ANSWER_PREFIX
 from lavis_emovit.errors import ConfigError
 from lavis_emovit.files import regular_file
+from lavis_emovit.paths import expand_home
 from lavis_emovit.settings import Settings, nearest_name, read_yaml
 
 Reading = Literal["strict", "first_line", "answer_tag", "result"]
@@ -156,7 +157,7 @@ def _preset(name: str) -> dict[str, Any]:
 
 def _from_file(path: Path) -> dict[str, Any]:
     try:
-        text = regular_file(path.expanduser()).read_text(encoding="utf-8")
+        text = regular_file(expand_home(path)).read_text(encoding="utf-8")
     except OSError as error:
         raise ValueError(f"{path}: the prompt file cannot be read ({error.strerror}); check its path") from None
     except UnicodeDecodeError:
@@ -166,7 +167,7 @@ def _from_file(path: Path) -> dict[str, Any]:
             raise ValueError(f"{path}: the prompt file is empty")
         return {"name": path.name, "text": text.rstrip("\n")}
     try:
-        values = read_yaml(path.expanduser())
+        values = read_yaml(expand_home(path))
     except ConfigError as error:
         raise ValueError(f"{path}: {error.problems[0]}") from None
     return {"name": path.stem, **values}

@@ -28,7 +28,7 @@ from lavis_emovit.models.recompute import recompute_layers
 from lavis_emovit.models.settings import BaseModelSettings
 from lavis_emovit.models.step_memory import StepLoad, StepMemory
 from lavis_emovit.models.tensors import PRECISIONS, QUANTIZED, check_fit, read_tensor_file
-from lavis_emovit.paths import find_checkpoint
+from lavis_emovit.paths import expand_home, find_checkpoint
 from lavis_emovit.settings import valid_settings
 
 Model = TypeVar("Model", bound="BaseEmotionModel")
@@ -162,7 +162,7 @@ class BaseEmotionModel(Answering, BaseModel):
 
     def load_checkpoint(self, url_or_filename: str | None) -> None:
         """Load tuned tensors: a checkpoint folder of a run, a `.safetensors` file, or one of the original code."""
-        path = Path(url_or_filename or "").expanduser()
+        path = expand_home(url_or_filename or "")
         if path.is_dir():
             path = path / "model.safetensors"
         if not path.is_file():

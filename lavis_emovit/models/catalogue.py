@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 
 from lavis_emovit.errors import ConfigError
 from lavis_emovit.models.settings import BaseModelSettings
+from lavis_emovit.paths import expand_home
 from lavis_emovit.registered import model_files
 
 DEFAULT_FAMILY = "instructblip"
@@ -78,7 +79,7 @@ def converter_of(source: str, base: str | None = None) -> Any:
         source: as `emovit convert` takes it.
         base: of trained tensors, if there is no `config.yaml` of a run.
     """
-    models, folder = declared_models(), Path(source).expanduser()
+    models, folder = declared_models(), expand_home(source)
     config = (folder if folder.is_dir() else folder.parent) / "config.yaml"
     if base is None and config.is_file():
         content: Any = OmegaConf.load(config)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from lavis_emovit.models.generation_settings import GenerationSettings
+from lavis_emovit.paths import expand_home
 from lavis_emovit.settings import Settings
 
 
@@ -96,7 +96,7 @@ class BaseModelSettings(Settings):
     @field_validator("finetuned")
     @classmethod
     def _finetuned_exists(cls, value: str | None) -> str | None:
-        if value is not None and not Path(value).expanduser().exists():
+        if value is not None and not expand_home(value).exists():
             raise ValueError("no such file or folder")
         return value
 

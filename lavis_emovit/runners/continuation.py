@@ -22,7 +22,7 @@ from lavis_emovit.distributed import processes
 from lavis_emovit.distributed.versions import package_versions
 from lavis_emovit.errors import ConfigError, UserError, bullet_list
 from lavis_emovit.evaluation.trained_questions import TrainedQuestions
-from lavis_emovit.paths import list_checkpoints
+from lavis_emovit.paths import expand_home, list_checkpoints
 from lavis_emovit.runners.changes import allowed_changes, listed
 from lavis_emovit.runners.config import Config
 from lavis_emovit.runners.drop_samples import SampleDrops
@@ -170,7 +170,7 @@ def find_start(folder: RunFolder, config: Config) -> tuple[Path, Manifest] | Non
         return None
     if resume == "auto":
         return _newest(folder)
-    path = Path(resume).expanduser()
+    path = expand_home(resume)
     manifest = verify_checkpoint(path)
     if manifest.config_hash != config.identity_hash:
         written = written_values((path / "config.yaml").read_text(encoding="utf-8"))

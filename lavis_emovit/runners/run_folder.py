@@ -20,7 +20,7 @@ from lavis_emovit.checkpoints.checkpoint import remove_leftovers
 from lavis_emovit.distributed import processes
 from lavis_emovit.errors import ConfigError, UserError
 from lavis_emovit.files import atomic_writer
-from lavis_emovit.paths import list_checkpoints, output_root
+from lavis_emovit.paths import expand_home, list_checkpoints, output_root
 from lavis_emovit.runners.changes import Changes, allowed_changes, listed, unknown_names
 from lavis_emovit.runners.config import Config
 from lavis_emovit.settings import written_values
@@ -69,7 +69,7 @@ class RunFolder:
             UserError: another process uses the folder, or it cannot be written to.
             ConfigError: an earlier run can neither be resumed with these settings nor be deleted.
         """
-        folder = cls(output_root() / Path(config.run.output_dir).expanduser())
+        folder = cls(output_root() / expand_home(config.run.output_dir))
         if not processes.is_main():
             return folder
         try:

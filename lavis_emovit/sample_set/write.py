@@ -17,6 +17,7 @@ from PIL import Image
 from lavis_emovit.errors import DataError
 from lavis_emovit.files import name_full_disk
 from lavis_emovit.images import brightness, colorfulness
+from lavis_emovit.paths import expand_home
 from lavis_emovit.sample_set.draw import render
 from lavis_emovit.sample_set.scene import SketchScene, sample_scene
 from lavis_emovit.sample_set.vocabulary import EMOTIONS, FACTS
@@ -65,7 +66,7 @@ def write_folder(root: str | Path, settings: dict[str, Any], write: Callable[[Pa
 
     A complete folder with the same settings is kept. DataError if `root` contains something else.
     """
-    root = Path(root).expanduser().absolute()
+    root = expand_home(root).absolute()
     if _is_written(root, settings):
         logger.info("keeping the sample set in %s", root)
         return root

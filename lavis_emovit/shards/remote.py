@@ -22,6 +22,7 @@ from filelock import FileLock
 from lavis_emovit.errors import DataError
 from lavis_emovit.files import TEMPORARY_SUFFIX, atomic_writer, file_sha256, parse_json
 from lavis_emovit.outside import scrub
+from lavis_emovit.paths import expand_home
 from lavis_emovit.shards.columns import COLUMNS_NAME, INDEX_NAME
 
 logger = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ class ShardCache:
         options: dict[str, Any] | None = None,
     ):
         default = os.environ.get(CACHE_VARIABLE, "~/.cache/emovit/shards")
-        self.root = (Path(folder) if folder is not None else Path(default).expanduser()).absolute()
+        self.root = (Path(folder) if folder is not None else expand_home(default)).absolute()
         self.max_bytes = max_bytes if max_bytes is not None else default_max_bytes()
         self.attempts, self.wait_s = attempts, wait_s
         self.options = dict(options or {})

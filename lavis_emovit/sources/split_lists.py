@@ -23,6 +23,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 
 from lavis_emovit.errors import DataError, bullet_list
 from lavis_emovit.files import regular_file
+from lavis_emovit.paths import expand_home
 from lavis_emovit.records import EmotionRecord, RecordStore
 from lavis_emovit.settings import Settings
 
@@ -74,7 +75,7 @@ class SplitList(Settings):
 
     def below(self, root: Path) -> ListedImages:
         """The list of a dataset in the folder `root`."""
-        path = Path(self.file).expanduser()
+        path = expand_home(self.file)
         is_elsewhere = path.is_file() and not (root / path).is_file()
         return ListedImages(path.resolve() if is_elsewhere else root / path, self.column, self.where)
 

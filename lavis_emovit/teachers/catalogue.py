@@ -19,7 +19,7 @@ from PIL import Image
 
 from lavis_emovit.checkpoints.tuned_files import find_tuned
 from lavis_emovit.errors import ConfigError, UserError
-from lavis_emovit.paths import cache_root
+from lavis_emovit.paths import cache_root, expand_home
 from lavis_emovit.settings import nearest_name
 from lavis_emovit.teachers.chat_teacher import CHAT
 from lavis_emovit.teachers.faces import Answer
@@ -32,7 +32,7 @@ _WORKERS = Path(__file__).resolve().parent / "workers"
 def teachers_root() -> Path:
     """The folder of the environments: `EMOVIT_TEACHERS`, or `teachers` in the cache folder."""
     named = os.environ.get(ROOT_VARIABLE)
-    return Path(named).expanduser().absolute() if named else cache_root() / "teachers"
+    return expand_home(named).absolute() if named else cache_root() / "teachers"
 
 
 class Opened(Protocol):

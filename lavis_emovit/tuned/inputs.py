@@ -17,7 +17,7 @@ from lavis_emovit.clips.video import VIDEO_FILE_SUFFIXES
 from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.files import IMAGE_SUFFIXES, RARE_IMAGE_SUFFIXES, files_below, read_file
 from lavis_emovit.outside import scrub
-from lavis_emovit.paths import RECORDS_NAME
+from lavis_emovit.paths import RECORDS_NAME, expand_home
 from lavis_emovit.records import EmotionRecord, find_image_root, read_records
 from lavis_emovit.shards.clips import pack_clip
 from lavis_emovit.shards.columns import INDEX_NAME
@@ -76,7 +76,7 @@ def input_images(places: Iterable[str], images: Path | None = None) -> list[Inpu
         of_place = list(_images_of(place, images))
         has_images |= bool(of_place)
         if not of_place:
-            path = Path(place).expanduser()
+            path = expand_home(place)
             is_named = os.path.exists(path) or has_magic(place)  # noqa: PTH110, as below
             problem = f"has no image ({', '.join(sorted(_SUFFIXES))})" if is_named else "no such file or folder"
             problems.append(f"{place}: {problem}")
@@ -98,7 +98,7 @@ def input_images(places: Iterable[str], images: Path | None = None) -> list[Inpu
 
 
 def _images_of(place: str, images: Path | None) -> Iterator[InputImage]:
-    path = Path(place).expanduser()
+    path = expand_home(place)
     # Path.exists has an error for a name that is too long.
     if not (os.path.exists(path) or "://" in place or path.suffix == ".jsonl" or has_magic(place)):  # noqa: PTH110
         return

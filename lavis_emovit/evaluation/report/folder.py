@@ -36,6 +36,7 @@ from lavis_emovit.evaluation.summaries import (
     suite_sensitivity,
 )
 from lavis_emovit.files import file_sha256, load_json
+from lavis_emovit.paths import expand_home
 from lavis_emovit.settings import parse_settings, written_values
 
 BEFORE, AFTER = "before tuning", "after tuning"
@@ -87,7 +88,7 @@ def read_folder(path: str | os.PathLike[str], summary: Mapping[str, Any] | None 
     Raises:
         DataError: no such folder, not a folder of a run or suite, damaged settings of a suite, or damaged predictions.
     """
-    place = Path(path).expanduser().absolute()
+    place = expand_home(path).absolute()
     if not place.is_dir():
         raise DataError(f"{path}: no such folder. Use the run.output_dir of a run or the suite.output_dir of a suite.")
     folder = Folder(place, not (place / "suite.yaml").is_file(), place.name, place.name)

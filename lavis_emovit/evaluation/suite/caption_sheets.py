@@ -11,6 +11,7 @@ from lavis_emovit.evaluation.sheets import HUMAN, QUESTION, CaptionPairs, human_
 from lavis_emovit.evaluation.suite.benchmark_data import OpenBenchmark, open_benchmarks
 from lavis_emovit.evaluation.suite.recipe import load_suite
 from lavis_emovit.evaluation.suite_settings import SuiteSettings
+from lavis_emovit.paths import expand_home
 from lavis_emovit.settings import nearest_name
 
 
@@ -37,7 +38,7 @@ def sheet_of_suite(
     Raises:
         UserError: no such suite, benchmark or model, no captions yet, or nothing to compare.
     """
-    folder = Path(suite_dir).expanduser()
+    folder = expand_home(suite_dir)
     settings = load_suite(folder / "suite.yaml") if (folder / "suite.yaml").is_file() else None
     if settings is None:
         raise DataError(f"{suite_dir}: has no suite.yaml; use the output folder of a suite (suite.output_dir)")

@@ -11,7 +11,7 @@ from lavis_emovit.errors import ConfigError
 from lavis_emovit.evaluation.adapters.base import adapters
 from lavis_emovit.evaluation.benchmarks import ALL_SPLITS
 from lavis_emovit.evaluation.suite_settings import SuiteSettings
-from lavis_emovit.paths import find_recipe
+from lavis_emovit.paths import expand_home, find_recipe
 from lavis_emovit.recipes import is_dataset, read_user_tree, resolve_dataset, resolve_model
 from lavis_emovit.settings import nearest_name, parse_settings, unknown_key
 from lavis_emovit.sources.split_lists import read_lists
@@ -91,7 +91,7 @@ def _problems_of_splits(entry: Mapping[str, Any], dataset: str, settings: Any, p
             problems.append(f"{place}.{key}: '{dataset}' has no split '{split}'{hint}{whole}")
     prepare = build.prepare
     if prepare is not None and prepare.split_lists is not None and prepare.root is not None:
-        root = Path(prepare.root).expanduser()
+        root = expand_home(prepare.root)
         if root.is_dir():  # else the benchmark is reported as missing
             lists = {split: file.below(root) for split, file in prepare.split_lists.items()}
             problems += [f"{place}.config.build_info.prepare.split_lists: {one}" for one in read_lists(lists)[1]]

@@ -54,7 +54,7 @@ from lavis_emovit.evaluation.summaries import (
     suite_sensitivity,
 )
 from lavis_emovit.files import atomic_writer, explain_full_disk, file_sha256, write_json
-from lavis_emovit.paths import output_root
+from lavis_emovit.paths import expand_home, output_root
 from lavis_emovit.settings import Origins, variable_hashes, variables_line, with_variables
 
 logger = logging.getLogger(__name__)
@@ -171,9 +171,9 @@ class SuiteFolder:
     """The output folder of a suite, locked for this run; only rank 0 writes to it."""
 
     def __init__(self, settings: SuiteSettings):
-        self.path = output_root() / Path(settings.output_dir).expanduser()
+        self.path = output_root() / expand_home(settings.output_dir)
         self._lock = FileLock(self.path / ".lock")
-        self._cache_dir = output_root() / Path(settings.cache_dir).expanduser()
+        self._cache_dir = output_root() / expand_home(settings.cache_dir)
 
     def __enter__(self) -> SuiteFolder:
         problem = ""

@@ -23,6 +23,7 @@ from lavis_emovit.files import file_sha256, load_json, obey_umask
 from lavis_emovit.models import lora
 from lavis_emovit.models.part_names import Prefixes, part_of
 from lavis_emovit.models.tensors import read_tensor_file
+from lavis_emovit.paths import expand_home
 
 CONFIG_NAME = "adapter_config.json"
 WEIGHTS_NAME = "adapter_model.safetensors"
@@ -65,7 +66,7 @@ class PeftAdapter:
     @classmethod
     def read(cls, location: str | Path) -> PeftAdapter:
         """An adapter folder; WeightsError if it is none, damaged, or of a kind that is not supported."""
-        folder = Path(location).expanduser()
+        folder = expand_home(location)
         if not is_adapter_folder(folder):
             raise WeightsError(f"{folder}: no adapter of peft, it has no {CONFIG_NAME}")
         try:
@@ -103,7 +104,7 @@ class PeftAdapter:
     @staticmethod
     def sha256(location: str | Path) -> str:
         """Identifies the values of an adapter folder."""
-        return file_sha256(Path(location).expanduser() / WEIGHTS_NAME)
+        return file_sha256(expand_home(location) / WEIGHTS_NAME)
 
     def problems(self, core: nn.Module, prefixes: Prefixes, pretrained: str, trained: tuple[str, ...]) -> list[str]:
         """What is wrong with this adapter for a model, whose tensors may be on the meta device."""
@@ -181,7 +182,7 @@ class PeftAdapter:
 
     def _another_base(self, pretrained: str) -> Iterator[str]:
         """A sentence if the folder names another base: another hub id, or a folder with another configuration."""
-        own, other = (Path(place).expanduser() / "config.json" for place in (pretrained, self.base))
+        own, other = (expand_home(place) / "config.json" for place in (pretrained, self.base))
         if not self.base or self.base == pretrained:
             return
         both_here = own.is_file() and other.is_file()
@@ -194,7 +195,7 @@ class PeftAdapter:
 
 
 def is_adapter_folder(location: str | Path) -> bool:
-    return (Path(location).expanduser() / CONFIG_NAME).is_file()
+    return (expand_home(location) / CONFIG_NAME).is_file()
 
 
 def write_adapter(

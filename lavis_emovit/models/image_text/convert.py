@@ -32,6 +32,7 @@ from lavis_emovit.models.instructblip.convert import (
 )
 from lavis_emovit.models.part_names import part_of
 from lavis_emovit.models.tensors import check_fit, read_tensor_file
+from lavis_emovit.paths import expand_home
 from lavis_emovit.settings import valid_settings
 
 ARCH = "emovit_image_text"  # of settings for a base that no recipe names
@@ -47,7 +48,7 @@ def reads(location: str) -> bool:
 
     if is_adapter_folder(location):
         return True
-    path = Path(location).expanduser()
+    path = expand_home(location)
     if path.suffix in (".pth", ".pt", ".safetensors") or (path.exists() and not (path / "config.json").is_file()):
         return False
     try:
@@ -83,7 +84,7 @@ def convert(
     Raises:
         WeightsError: the source is missing, damaged or does not fit its base, or the target exists or cannot hold it.
     """
-    target = Path(target).expanduser()
+    target = expand_home(target)
     kind = target_kind(target)
     options = [f"--{name.replace('_', '-')}" for name, value in beside.items() if value]
     if kind == "lavis" or options:
@@ -178,7 +179,7 @@ def _save_folder(core: Any, settings: ModelSettings, target: Path) -> list[str]:
 
 def _base_files(settings: ModelSettings) -> list[Path]:
     """The base's files beside its weights: configurations, processor, tokenizer, templates, licence."""
-    folder = Path(settings.pretrained).expanduser()
+    folder = expand_home(settings.pretrained)
     if not folder.is_dir():
         from huggingface_hub import snapshot_download
 

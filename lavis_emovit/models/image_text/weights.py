@@ -10,6 +10,7 @@ from lavis_emovit.models.base import FoundWeights
 from lavis_emovit.models.image_text.settings import ModelSettings
 from lavis_emovit.models.instructblip.loading import quiet
 from lavis_emovit.models.instructblip.weights import is_offline
+from lavis_emovit.paths import expand_home
 
 
 def find_weights(settings: ModelSettings) -> FoundWeights:
@@ -65,6 +66,6 @@ def load_fault(settings: ModelSettings, error: Exception) -> str:
 
 def _folder(place: str) -> Path | None:
     """The folder that a setting names; None for a hub id. `weights/name` is a folder if `weights/` exists."""
-    path = Path(place).expanduser()
+    path = expand_home(place)
     is_hub = place.count("/") == 1 and not (place.startswith((".", "/", "~")) or path.is_dir() or path.parent.is_dir())
     return None if is_hub else path

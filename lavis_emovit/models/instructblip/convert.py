@@ -25,7 +25,7 @@ from lavis_emovit.models.instructblip.settings import LoraSettings, ModelSetting
 from lavis_emovit.models.instructblip.weights import CONVERTER
 from lavis_emovit.models.lora import base_name, is_adapter
 from lavis_emovit.models.tensors import check_fit, read_tensor_file
-from lavis_emovit.paths import MANIFEST_NAME
+from lavis_emovit.paths import MANIFEST_NAME, expand_home
 from lavis_emovit.settings import Settings, plain_values, valid_settings
 
 _OPTIONS = re.compile(r"model\.(llm_model|qformer_tokenizer|vision_weights)")
@@ -71,7 +71,7 @@ def convert(
     Raises:
         WeightsError: the source is missing, damaged or incomplete, or the target exists or cannot hold it.
     """
-    target = Path(target).expanduser()
+    target = expand_home(target)
     kind = target_kind(target)
     check_target(source, target, overwrite)
     wanted = settings_for(source, trained_parts=parts, **beside)
@@ -92,7 +92,7 @@ def check_target(source: str, target: Path, overwrite: bool, marker: str = "conf
     """WeightsError if a target exists and must not be replaced, is the source, or is a folder without `marker`."""
     if target.exists() and not overwrite:
         raise WeightsError(f"{target} exists; --overwrite replaces it")
-    if target.resolve() == Path(source).expanduser().resolve():
+    if target.resolve() == expand_home(source).resolve():
         raise WeightsError(f"{target} is the source itself; name another target")
     if target.is_dir() and any(target.iterdir()) and not (target / marker).is_file():
         raise WeightsError(f"{target} is a folder of something else; name an empty or new one")
@@ -121,7 +121,7 @@ def target_kind(target: Path) -> Kind:
 
 def trained_file(source: str) -> Path | None:
     """The file of trained tensors of a source; None for a complete model."""
-    path = Path(source).expanduser()
+    path = expand_home(source)
     if (path / MANIFEST_NAME).is_file():
         return path / "model.safetensors"
     return path if path.suffix.lower() == ".safetensors" else None

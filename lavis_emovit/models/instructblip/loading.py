@@ -35,6 +35,7 @@ from lavis_emovit.models.instructblip.weights import (
 from lavis_emovit.models.mapped_files import MappedFiles, are_casts_later
 from lavis_emovit.models.quantize import float32_modules
 from lavis_emovit.models.tensors import PRECISIONS, check_fit, read_tensor_file
+from lavis_emovit.paths import expand_home
 
 LLM, VISION = "language_model.", "vision_model."
 # Number of rows of the language model's original vocabulary. An exported folder has one more, the placeholder that
@@ -185,7 +186,7 @@ def _read_lavis(settings: ModelSettings, source: WeightsSource) -> RawWeights:
 @contextmanager
 def _naming(key: str, location: str) -> Iterator[None]:
     """Errors inside the block name the key and the location."""
-    path = Path(location).expanduser()
+    path = expand_home(location)
     looks_local = location.startswith((".", "/", "~")) or path.suffix != "" or location.count("/") > 1
     if looks_local and not path.exists():
         raise WeightsError(f"{key}: nothing at {location}")
@@ -215,7 +216,7 @@ def _add_vision(translated: Translation, settings: ModelSettings, path: Path) ->
             f"{path} is a trimmed file, without the image encoder. Set model.vision_weights to EVA's file "
             f"(eva_vit_g.pth, which LAVIS downloads on first use){also}"
         )
-    vision = Path(settings.vision_weights).expanduser()
+    vision = expand_home(settings.vision_weights)
     if not vision.is_file():
         raise WeightsError(f"model.vision_weights: no file at {vision}")
     eva = from_eva(read_state_dict(vision))

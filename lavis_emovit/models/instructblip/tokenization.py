@@ -15,6 +15,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from lavis_emovit.errors import WeightsError
+from lavis_emovit.paths import expand_home
 
 SPACE = "▁"  # how sentencepiece writes a space
 SENTENCEPIECE_FILE = "tokenizer.model"
@@ -28,7 +29,7 @@ IMAGE_PLACEHOLDER = "<image>"  # transformers' processor writes it in the place 
 
 def load_llm_tokenizer(location: str, **options: Any) -> Any:
     """Tokenizer of a language model's folder or hub id; a sentencepiece file in a folder is followed exactly."""
-    file = Path(location).expanduser() / SENTENCEPIECE_FILE
+    file = expand_home(location) / SENTENCEPIECE_FILE
     if file.is_file() and not (file.parent / "tokenizer.json").is_file():
         return sentencepiece_tokenizer(file)
     return AutoTokenizer.from_pretrained(location, **options)
@@ -36,7 +37,7 @@ def load_llm_tokenizer(location: str, **options: Any) -> Any:
 
 def load_qformer_tokenizer(location: str, **options: Any) -> Any:
     """Tokenizer of the Q-Former: a `vocab.txt`, a folder with one, any tokenizer folder, or a hub id."""
-    path = Path(location).expanduser()
+    path = expand_home(location)
     if path.is_file():
         return wordpiece_tokenizer(path)
     if (path / WORDPIECE_FILE).is_file() and not (path / "tokenizer.json").is_file():

@@ -20,7 +20,7 @@ from typing import Literal
 from lavis_emovit.errors import WeightsError
 from lavis_emovit.models.catalogue import declared_models
 from lavis_emovit.models.instructblip.settings import ModelSettings
-from lavis_emovit.paths import PACKAGE_ROOT, find_checkpoint
+from lavis_emovit.paths import PACKAGE_ROOT, expand_home, find_checkpoint
 
 PACKAGE_PREFIX = "package:"
 CONVERTER = "emovit_convert"  # `arch` in the settings of `emovit convert`; no model has this name
@@ -55,7 +55,7 @@ def find_weights(settings: ModelSettings) -> WeightsSource:
     value, named_by = settings.pretrained, "model.pretrained"
     if os.environ.get(variable):
         value, named_by = os.environ[variable], variable
-    path = Path(value).expanduser()
+    path = expand_home(value)
     if value.startswith(PACKAGE_PREFIX):
         path = shipped_folder(value)
     elif path.suffix.lower() in {".pth", ".pt", ".bin"} and not path.is_dir():

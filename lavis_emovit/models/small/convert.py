@@ -36,6 +36,7 @@ from lavis_emovit.models.small.build import write_weights
 from lavis_emovit.models.small.model import PACKAGES, EmoVITSmall
 from lavis_emovit.models.small.settings import ModelSettings
 from lavis_emovit.models.tensors import check_fit, read_tensor_file
+from lavis_emovit.paths import expand_home
 from lavis_emovit.settings import valid_settings
 
 ARCH = "emovit_small"  # of settings for a base that no recipe names
@@ -46,7 +47,7 @@ def reads(location: str) -> bool:
     if location == PACKAGES:
         return True
     try:
-        read_config(Path(location).expanduser())
+        read_config(expand_home(location))
     except WeightsError:
         return False
     return True
@@ -75,7 +76,7 @@ def convert(
     Raises:
         WeightsError: the source is missing, damaged or does not fit its base, or the target exists or cannot hold it.
     """
-    target = Path(target).expanduser()
+    target = expand_home(target)
     options = [f"--{name.replace('_', '-')}" for name, value in {"trimmed": trimmed, **beside}.items() if value]
     kind = target_kind(target)
     if kind == "lavis" or options:

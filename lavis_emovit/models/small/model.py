@@ -32,6 +32,7 @@ from lavis_emovit.models.small import packages, vision
 from lavis_emovit.models.small.architecture import CONFIG_NAME, empty_core, load_folder, load_vision, read_config
 from lavis_emovit.models.small.build import build, built_folder
 from lavis_emovit.models.small.settings import ModelSettings
+from lavis_emovit.paths import expand_home
 
 PACKAGES = "packages"
 TURN = "<|im_start|>user\n"
@@ -202,7 +203,7 @@ def reading_loss(found_SD: torch.Tensor, ids_S: torch.Tensor, embeddings_VD: tor
 
 
 def _folder_of(settings: ModelSettings) -> Path:
-    return built_folder() if settings.pretrained == PACKAGES else Path(settings.pretrained).expanduser()
+    return built_folder() if settings.pretrained == PACKAGES else expand_home(settings.pretrained)
 
 
 def _list_parts(origin: Sequence[Mapping[str, str]]) -> str:

@@ -24,26 +24,27 @@ _MAX_NAME = 100
 class ImageNames:
     """Names for image files below one folder: plain ASCII, unique also on file systems that ignore case.
 
-    Images with the same name and bytes share a file.
+    They are unique without their suffix too: other programs name what they compute of an image so, as EmoLA its
+    landmarks. Images with the same name up to case and suffix and the same bytes share a file.
     """
 
     def __init__(self) -> None:
-        self._digests: dict[str, bytes] = {}  # name in lower case -> sha256 of the bytes
+        # Name in lower case without its suffix -> the name, and the sha256 of the bytes.
+        self._files: dict[str, tuple[str, bytes]] = {}
 
     def __len__(self) -> int:
         """Number of files."""
-        return len(self._digests)
+        return len(self._files)
 
     def name(self, path: str, digest: bytes) -> str:
         """The name of the image with this path in its record, whose bytes have this sha256."""
         parts = [_safe(part) for part in PurePosixPath(path).parts or ("_",)]
-        name = "/".join(parts)
-        if self._digests.setdefault(name.lower(), digest) != digest:
-            stem, dot, suffix = parts[-1].rpartition(".")
-            parts[-1] = f"{stem or suffix}-{digest.hex()[:16]}{dot if stem else ''}{suffix if stem else ''}"
-            name = "/".join(parts)
-            self._digests[name.lower()] = digest
-        return name
+        name = PurePosixPath(*parts)
+        while True:
+            known, its_digest = self._files.setdefault(str(name.with_suffix("")).lower(), (str(name), digest))
+            if its_digest == digest:
+                return known
+            name = name.with_name(f"{name.stem}-{digest.hex()[:16]}{name.suffix}")
 
 
 def _safe(part: str) -> str:

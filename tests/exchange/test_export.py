@@ -222,6 +222,13 @@ def test_image_names_are_plain(folder, tmp_path):
     assert renamed.startswith("deep/er/x-") and renamed.endswith(".jpg")
 
 
+def test_image_names_are_unique_without_their_suffix():
+    names = ImageNames()
+    assert names.name("a/twin.png", b"1" * 32) == "a/twin.png"
+    assert names.name("a/twin.jpg", b"2" * 32) == "a/twin-3232323232323232.jpg"
+    assert names.name("a/Twin.jpg", b"1" * 32) == "a/twin.png" and len(names) == 2
+
+
 parts = st.text(alphabet="aA._- é/?\n:", min_size=1, max_size=6)
 
 

@@ -116,18 +116,24 @@ class EmoVITSmall(EmoVIT):
         return torch.cat([turn_TD.to(prefix_NQD.dtype).expand(len(prefix_NQD), -1, -1), prefix_NQD], dim=1)
 
     def _prefix_loss(self, pairs: Any) -> torch.Tensor:
-        """Query tokens after those for names should read as the first words of the answer, see `reading_loss`."""
+        """Each frame's query tokens after those for names should read as the first words of the answer.
+
+        See `reading_loss`; of several frames it is the mean.
+        """
         if not self.settings.reading_loss:
             return super()._prefix_loss(pairs)
-        first = len(self._turn[0]) + vision.NUM_WORDS
-        found_NWD = pairs.prefix[:, first:]
+        queries_NQD = pairs.prefix[:, len(self._turn[0]) :]
+        found_NFWD = queries_NQD.unflatten(1, (-1, self.core.config.num_query_tokens))[:, :, vision.NUM_WORDS :]
         answers, end = pairs.answers, self.llm_tokenizer.eos_token_id
-        rows = [[token for token in row if token != end][: found_NWD.shape[1]] for row in answers]
+        rows = [[token for token in row if token != end][: found_NFWD.shape[2]] for row in answers]
         # Numbers from the host: a mask would let it wait for the device, and memory could not be counted.
         read = [(pair, place, token) for pair, row in enumerate(rows) for place, token in enumerate(row)]
         pair_S, place_S, ids_S = torch.tensor(read, dtype=torch.long, device=self.device).view(-1, 3).unbind(1)
-        loss = reading_loss(found_NWD[pair_S, place_S], ids_S, self.core.get_input_embeddings().weight)
-        return self.settings.reading_loss * loss
+        found_SFD = found_NFWD[pair_S, :, place_S]
+        num_frames = found_SFD.shape[1]
+        ids_SF = ids_S.repeat_interleave(num_frames)
+        loss = reading_loss(found_SFD.flatten(0, 1), ids_SF, self.core.get_input_embeddings().weight)
+        return self.settings.reading_loss * loss / num_frames
 
     def _num_visual_tokens(self, num_frames: int = 1) -> int:
         return super()._num_visual_tokens(num_frames) + len(self._turn[0])

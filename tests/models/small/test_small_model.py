@@ -112,6 +112,16 @@ def test_the_reading_loss(small, model: EmoVITSmall, batch: dict[str, Any]) -> N
     assert found > 1
 
 
+def test_each_frame_reads_as_the_first_words(small, batch: dict[str, Any]) -> None:
+    """A clip of one image twice has the image's loss: the query tokens for names are in no frame those for answers."""
+    model = load(small, reading_loss=0.5, reading_epochs=1).train()
+    clips = batch["image"][:, :, None].expand(-1, -1, 2, -1, -1)
+    of_images, of_clips = (
+        model.answer_loss({**batch, "epoch": 0, "image": images}) for images in (batch["image"], clips)
+    )
+    torch.testing.assert_close(of_clips.loss_sum, of_images.loss_sum)
+
+
 def test_epochs_of_reading_do_without_the_language_model(
     small, batch: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

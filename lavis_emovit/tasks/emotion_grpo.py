@@ -149,6 +149,8 @@ class EmotionGrpoTask(EmotionTask):
             return prepared
         own = groups[0][0]  # those of later rounds are of other images
         deviations = [pstdev(score.total for score in own.scores_of(group)) for group in own.groups]
+        for place in own.dead():
+            deviations[place] = 0.0  # equal but for the rounding of a sum
         return {**prepared, "pair_values": PairValues(batch["number"], asked["image_index"], torch.tensor(deviations))}
 
     def step_weight(self, model: EmotionModel, batch: Batch) -> int:

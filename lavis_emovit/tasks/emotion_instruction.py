@@ -28,7 +28,8 @@ class EmotionInstructionTask(EmotionTask):
         loss = model.answer_loss(batch, by_pair=True) if self.needs_pair_values else model.answer_loss(batch)
         noted = {name: [batch["instance_id"][pair] for pair in pairs] for name, pairs in loss.noted.items()}
         values = None
-        if loss.pair_losses is not None:
+        # Only images of the training data have a number; a blank batch has none.
+        if loss.pair_losses is not None and "number" in batch:
             values = PairValues(batch["number"], batch["image_index"], loss.pair_losses)
         return StepLoss(loss.loss_sum, loss.num_tokens, noted, loss.sizes, pair_values=values)
 

@@ -24,8 +24,9 @@ class FixedModel:
     def __call__(self, samples: dict) -> dict:
         return {"loss": torch.tensor(2.5)}
 
-    def answer_loss(self, samples: dict) -> AnswerLoss:
-        return AnswerLoss(torch.tensor(10.0), 4, {"num_unsupervised": [1]})
+    def answer_loss(self, samples: dict, by_pair: bool = False) -> AnswerLoss:
+        pair_losses = torch.tensor([2.0, 3.0]) if by_pair else None
+        return AnswerLoss(torch.tensor(10.0), 4, {"num_unsupervised": [1]}, pair_losses=pair_losses)
 
     def num_answer_tokens(self, samples: dict) -> int:
         return 4
@@ -38,6 +39,16 @@ def test_the_step_is_the_models_loss_and_lavis_has_its_own() -> None:
     assert loss.noted == {"num_unsupervised": ["a#0"]}
     assert task.train_step(FixedModel(), SAMPLES).item() == 2.5
     assert registry.get_task_class("emotion_instruction") is EmotionInstructionTask
+
+
+def test_pairs_have_values_if_their_images_have_numbers() -> None:
+    task = EmotionInstructionTask()
+    task.needs_pair_values = True
+    batch = {**SAMPLES, "image_index": torch.tensor([0, 0])}
+    values = task.step_loss(FixedModel(), {**batch, "number": [7]}).pair_values
+    assert values is not None and values.by_sample() == [(7, 2.0, 3.0)]
+    # A process without samples runs a blank batch, whose image is not of the data.
+    assert task.step_loss(FixedModel(), batch).pair_values is None
 
 
 @pytest.mark.parametrize(("normalisation", "method"), [("mean", "likelihood"), ("sum", "likelihood_sum")])

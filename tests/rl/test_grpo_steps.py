@@ -247,6 +247,17 @@ def own_reward(monkeypatch: pytest.MonkeyPatch) -> Any:
     return lambda *arguments, **keys: register_reward(Reward(*arguments, **keys))
 
 
+def test_a_group_that_is_dead_but_for_rounding_has_the_value_zero(own_reward: Any) -> None:
+    own_reward("rounded", lambda answer, record, settings: 0.1 + 0.2 if answer in WORDS[:3] else 0.3)
+    training = Training(canned_model(WORDS), [record(0)], rewards={"rounded": {}})
+    training.task.needs_pair_values = True
+    torch.manual_seed(0)
+    (batch,) = training.engine.prepare([{**training.batch, "number": [0]}])
+    (rollouts,) = batch["rollouts"]
+    assert len({score.total for score in rollouts.scores}) == 2
+    assert batch["pair_values"].values.tolist() == [0.0]
+
+
 def test_a_reward_that_is_nan_names_record_and_answer(own_reward: Any) -> None:
     own_reward("broken", lambda answer, record, settings: float("nan") if answer == "the sea" else 0.0)
     training = Training(canned_model(WORDS), [record(0), record(1)], rewards={"broken": {}}, max_answer_tokens=1)

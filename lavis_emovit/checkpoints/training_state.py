@@ -75,7 +75,7 @@ class TrainingState:
         trained: the weights that training resumes with, by name.
         average: the moving average of the weights, if there is one.
         questions_json: what the run evaluates the model with, for those who use it later.
-        samples: last values of the training samples, and which are dropped, if samples are dropped.
+        samples: last values of the training samples, and which are dropped and why, if samples are dropped.
     """
 
     trained: dict[str, torch.Tensor]
@@ -96,12 +96,12 @@ def writers_of(state: TrainingState) -> dict[str, Callable[[Path], None]]:
     """File name -> function that writes this file of a checkpoint."""
     values = {"position": asdict(state.position), "engine": state.engine.values}
     samples = state.samples
-    known = {SAMPLES_FILE: lambda path: save_file(_on_cpu(samples), path)} if samples is not None else {}
+    last_values = {SAMPLES_FILE: lambda path: save_file(_on_cpu(samples), path)} if samples is not None else {}
     raw = {RAW_FILE: lambda path: save_file(_on_cpu(state.trained), path)} if state.average is not None else {}
     return {
         MODEL_FILE: lambda path: save_file(_on_cpu(state.model), path),
         **raw,
-        **known,
+        **last_values,
         OPTIMIZER_FILE: lambda path: save_file(_on_cpu(state.engine.tensors), path),
         STATE_FILE: lambda path: _write_text(path, json.dumps(values, indent=1, sort_keys=True) + "\n"),
         CONFIG_FILE: lambda path: _write_text(path, state.config_yaml),

@@ -108,12 +108,11 @@ class EmotionMixtureDataset(OrderedDataset):
         dataset, own_number = self._find(number)
         return self.datasets[dataset].place_of(own_number)
 
-    def describe(self, number: int) -> tuple[str, str, str]:
-        """Dataset, record id and place in the shards of an item; SampleFaultError if its record cannot be read."""
+    def describe(self, number: int) -> tuple[str, str]:
+        """Dataset of an item, and place in its shards."""
         dataset, own_number = self._find(number)
         part = self.datasets[dataset]
-        sample = int(part.samples[own_number])
-        return self.names[dataset], part.reader.read_record(sample).id, part.index.key_of(sample)
+        return self.names[dataset], part.index.key_of(int(part.samples[own_number]))
 
     def _find(self, number: int) -> tuple[int, int]:
         """The dataset of an item, and its number there."""

@@ -1,4 +1,4 @@
-"""Training samples that are drawn no more, because their last losses or rewards show that they teach nothing.
+"""Training samples that are no longer drawn, because their last losses or rewards show that they teach nothing.
 
 What is drawn is decided at the start of an epoch and saved with the run, so that a resumed run draws the same samples.
 A dropped sample never returns.
@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 # Value of a pair -> why a sample is dropped whose values are at most `at_most`, or at least `at_least`.
 _REASONS = {"loss": ("learned", "hopeless"), "reward_deviation": ("equal_rewards",)}
 _KEPT = -1
+_ARRAYS = ("lowest", "highest", "dropped_in", "reason")
 
 
 class SampleDrops:
@@ -50,6 +51,7 @@ class SampleDrops:
         starts: where the passes of each dataset continue in it.
         lowest, highest: of the pairs of each sample at its last visits, the newest last; NaN before the first.
         dropped_in: first epoch, from 0, in which each sample is not drawn; -1 for the others.
+        reason: why each sample is dropped: 0 for low values, 1 for high ones; -1 for the others.
     """
 
     def __init__(self, run: RunSettings, dataset: Any, task: EmotionTask, path: Path):
@@ -65,28 +67,28 @@ class SampleDrops:
         shape = (dataset.num_samples, self._settings.visits)
         self.lowest, self.highest = np.full(shape, np.nan, np.float32), np.full(shape, np.nan, np.float32)
         self.dropped_in = np.full(len(self.lowest), _KEPT, np.int32)
+        self.reason = np.full(len(self.lowest), _KEPT, np.int8)
+        self._ids: dict[int, str] = {}  # of the samples that this start visited
 
-    def note(self, visits: Iterable[tuple[int, float, float]]) -> None:
-        """Add the visits of a step in its order: number of a sample, lowest and highest value of its pairs."""
-        for number, *values in visits:
+    def note(self, visits: Iterable[tuple[int, str, float, float]]) -> None:
+        """Add the visits of a step in its order, as `PairValues.by_sample` returns them."""
+        for number, record_id, *values in visits:
             # Dropped samples are still read in place of faulty ones.
             if self.dropped_in[number] != _KEPT:
                 continue
+            self._ids[number] = record_id
             for kept, value in zip((self.lowest, self.highest), values):
                 kept[number] = [*kept[number, 1:], value]
 
     def begin_epoch(self, position: Position) -> dict[str, Any] | None:
-        """Draw what this epoch draws. At its first step, also list the dropped samples, and return a row for the log.
-
-        Raises:
-            DataError: a dropped sample cannot be read any more.
-        """
+        """Set what this epoch draws. At its first step, also list the dropped samples, and return a row for the log."""
         self._apply()
         if self.epoch < position.epoch:
             self.starts = self._dataset.stops(self._run.seed, self.epoch)
             self.epoch = position.epoch
-            for numbers in self._choose()[0]:
-                self.dropped_in[numbers] = self.epoch
+            reason, _ = self._choose()
+            is_new = reason != _KEPT
+            self.dropped_in[is_new], self.reason[is_new] = self.epoch, reason[is_new]
             self._apply()
         if position.step_in_epoch or not position.epoch:
             return None
@@ -94,7 +96,7 @@ class SampleDrops:
         return self._row(position)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        arrays = {"lowest": self.lowest, "highest": self.highest, "dropped_in": self.dropped_in}
+        arrays = {name: getattr(self, name) for name in _ARRAYS}
         numbers = {"starts": self.starts, "epoch": [self.epoch]}
         return {
             **{name: torch.from_numpy(array) for name, array in arrays.items()},
@@ -102,7 +104,7 @@ class SampleDrops:
         }
 
     def load_state_dict(self, state: Mapping[str, torch.Tensor] | None, epoch: int) -> None:
-        """Restore what `state_dict` returned; None: the run dropped no samples until now, in `epoch`.
+        """Restore what `state_dict` returned; None: the run has dropped no samples so far, in `epoch`.
 
         Raises:
             UserError: the state has another number of samples or visits.
@@ -116,9 +118,8 @@ class SampleDrops:
                 f"the checkpoint has {visits} visits of {samples} samples, the run {self.lowest.shape[1]} of "
                 f"{len(self.lowest)}; set run.drop_samples.visits={visits}"
             )
-        self.lowest, self.highest, self.dropped_in = (
-            state[name].numpy().copy() for name in ("lowest", "highest", "dropped_in")
-        )
+        for name in _ARRAYS:
+            setattr(self, name, state[name].numpy().copy())
         self.starts, self.epoch = state["starts"].tolist(), int(state["epoch"])
 
     @property
@@ -128,20 +129,20 @@ class SampleDrops:
     def _apply(self) -> None:
         self._dataset.drop(self._is_dropped, self.starts)
 
-    def _choose(self) -> tuple[tuple[np.ndarray, np.ndarray], int]:
+    def _choose(self) -> tuple[np.ndarray, int]:
         return choose(self.lowest, self.highest, self._is_dropped, self._dataset.offsets, self._settings)
 
     def _row(self, position: Position) -> dict[str, Any]:
         """Counts of an epoch before its first step, whose row it counts as that of."""
         ranges = dict(zip(self._dataset.names, pairwise(self._dataset.offsets)))
-        num_dropped, num_low = int(self._is_dropped.sum()), int((self._is_dropped & self._is_low).sum())
+        num_dropped = int(self._is_dropped.sum())
         row: dict[str, Any] = {
             "event": "dropped",
             "step": position.step + 1,
             "epoch": position.epoch + 1,
             "num_dropped": {name: int(self._is_dropped[first:end].sum()) for name, (first, end) in ranges.items()},
             "num_samples": {name: int(end - first) for name, (first, end) in ranges.items()},
-            "reasons": dict(zip(self._reasons, (num_low, num_dropped - num_low))),
+            "reasons": {name: int((self.reason == number).sum()) for number, name in enumerate(self._reasons)},
             "num_new": int((self.dropped_in == position.epoch).sum()),
             "num_spared": self._choose()[1],
             "num_measured": int((~np.isnan(self.lowest[:, 0])).sum()),
@@ -159,25 +160,22 @@ class SampleDrops:
             f"; {self._path.name} lists them" if num_dropped else "",
         )
         if np.isnan(self.lowest[:, -1]).all():
-            logger.warning("nothing can be dropped: no step until now computed the loss of an answer")
+            logger.warning("nothing can be dropped: no step so far measured a value of an image")
         return row
 
-    @property
-    def _is_low(self) -> np.ndarray:
-        return is_low(self.highest, self._settings)
-
     def _list_dropped(self) -> None:
-        """Add the samples that are new in this epoch to the file, whose later rows are those of an earlier start."""
-        rows: list[dict[str, Any]] = [row for row in read_log(self._path) if row.get("epoch", 0) <= self.epoch]
-        is_low = self._is_low
-        for number in np.flatnonzero(self.dropped_in == self.epoch).tolist():
-            dataset, record_id, place = self._dataset.describe(number)
+        """Write the file, with the ids of an earlier one for what was visited before this start."""
+        ids = {(row.get("dataset"), row.get("place")): row.get("id") for row in read_log(self._path)}
+        dropped = np.flatnonzero(self._is_dropped)
+        rows: list[dict[str, Any]] = []
+        for number in dropped[np.argsort(self.dropped_in[dropped], kind="stable")].tolist():
+            dataset, place = self._dataset.describe(number)
             rows.append({
-                "epoch": self.epoch + 1,
+                "epoch": int(self.dropped_in[number]) + 1,
                 "dataset": dataset,
-                "id": record_id,
+                "id": self._ids.get(number, ids.get((dataset, place))),
                 "place": place,
-                "reason": self._reasons[0 if is_low[number] else 1],
+                "reason": self._reasons[self.reason[number]],
                 "lowest": [_short(value) for value in self.lowest[number]],
                 "highest": [_short(value) for value in self.highest[number]],
             })  # fmt: skip
@@ -188,7 +186,7 @@ class SampleDrops:
 
 def choose(
     lowest: np.ndarray, highest: np.ndarray, is_dropped: np.ndarray, offsets: Sequence[int], settings: DropSettings
-) -> tuple[tuple[np.ndarray, np.ndarray], int]:
+) -> tuple[np.ndarray, int]:
     """Samples to drop besides those that are dropped already.
 
     If `max_share` of a dataset does not allow all of them, those with low values come first, the lowest first, then
@@ -200,30 +198,25 @@ def choose(
         offsets: first sample of each dataset, and the end of the last one.
 
     Returns:
-        numbers of samples with low and with high values, ascending, and how many stay only because of `max_share`.
+        int8 [samples]: 0 to drop a sample for its low values, 1 for its high ones, -1 not to drop it now; and how many
+        stay only because of `max_share`.
     """
+    # NaN if a visit is missing, which fulfils no comparison.
     most, least = highest.max(axis=1), lowest.min(axis=1)
-    high = least >= settings.at_least if settings.at_least is not None else np.zeros_like(is_dropped)
-    candidates = ((is_low(highest, settings), most), (high, -least))
-    chosen: tuple[list[int], list[int]] = ([], [])
+    none = np.zeros_like(is_dropped)
+    low = most <= settings.at_most if settings.at_most is not None else none
+    high = least >= settings.at_least if settings.at_least is not None else none
+    reason = np.full(len(is_dropped), _KEPT, np.int8)
     num_spared = 0
     for first, end in pairwise(offsets):
         room = math.floor(Fraction(str(settings.max_share)) * int(end - first)) - int(is_dropped[first:end].sum())
-        for (is_candidate, order), found in zip(candidates, chosen):
+        for number, (is_candidate, order) in enumerate(((low, most), (high, -least))):
             numbers = first + np.flatnonzero((is_candidate & ~is_dropped)[first:end])
             taken = numbers[np.argsort(order[numbers], kind="stable")][: max(0, room)]
-            found += taken.tolist()
+            reason[taken] = number
             room -= len(taken)
             num_spared += len(numbers) - len(taken)
-    numbers_low, numbers_high = (np.array(sorted(numbers), dtype=np.int64) for numbers in chosen)
-    return (numbers_low, numbers_high), num_spared
-
-
-def is_low(highest: np.ndarray, settings: DropSettings) -> np.ndarray:
-    """Samples with values of at most `at_most` at all visits, bool [samples]; argument as `choose`."""
-    # NaN if a visit is missing, which fulfils no comparison.
-    most = highest.max(axis=1)
-    return most <= settings.at_most if settings.at_most is not None else np.zeros(len(most), bool)
+    return reason, num_spared
 
 
 def _short(value: Any) -> float:

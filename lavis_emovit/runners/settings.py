@@ -100,7 +100,7 @@ class CurriculumStage(Settings):
 
 
 class DropSettings(Settings):
-    """Which images training draws no more, because they teach nothing.
+    """Which images training no longer draws, because they teach nothing.
 
     The value of a pair is its task's: for `emotion_instruction` the mean loss of the answer's tokens (natural log), for
     `emotion_grpo` the standard deviation of the rewards of its group.
@@ -157,7 +157,7 @@ class RunSettings(AnswerSettings):
         (), description="stages of ratios, one after another, instead of train_dataset_ratios"
     )
     drop_samples: DropSettings | None = added_field(
-        None, description="which images are drawn no more because they teach nothing; empty: none"
+        None, description="which images are no longer drawn because they teach nothing; empty: none"
     )
     epoch_size: int | None = Field(
         None, ge=1, description="with ratios, images of an epoch; empty: as many as there are"

@@ -31,20 +31,25 @@ class PairValues:
 
     Attributes:
         samples: numbers of the B images in the training data.
+        record_ids: of these images.
         image_index: long [N], the image of each pair.
         values: float32 [N], without gradients.
     """
 
     samples: Sequence[int]
+    record_ids: Sequence[str]
     image_index: torch.Tensor
     values: torch.Tensor
 
-    def by_sample(self) -> list[tuple[int, float, float]]:
-        """Number of each image, the lowest and the highest value of its pairs."""
+    def by_sample(self) -> list[tuple[int, str, float, float]]:
+        """Number and record id of each image, the lowest and the highest value of its pairs."""
         of_images: dict[int, list[float]] = {}
         for image, value in zip(self.image_index.tolist(), self.values.tolist()):
             of_images.setdefault(image, []).append(value)
-        return [(self.samples[image], min(values), max(values)) for image, values in sorted(of_images.items())]
+        return [
+            (self.samples[image], self.record_ids[image], min(values), max(values))
+            for image, values in sorted(of_images.items())
+        ]
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,7 @@ class EmotionTask(BaseTask):
         learns_answers: whether the loss is that of the answers in the data, whose lengths are then checked.
         measure_names: the keys of `StepLoss.measures`, the same on all processes.
         pair_value: what `StepLoss.pair_values` has; None: the task has no values of single pairs.
-        needs_pair_values: whether the run needs them, which the runner sets.
+        needs_pair_values: whether the run needs them, which `SampleDrops` sets.
     """
 
     settings_class: ClassVar[type[TaskSettings]]

@@ -151,7 +151,8 @@ class EmotionGrpoTask(EmotionTask):
         deviations = [pstdev(score.total for score in own.scores_of(group)) for group in own.groups]
         for place in own.dead():
             deviations[place] = 0.0  # equal but for the rounding of a sum
-        return {**prepared, "pair_values": PairValues(batch["number"], asked["image_index"], torch.tensor(deviations))}
+        images = batch["number"], batch["record_id"], asked["image_index"]
+        return {**prepared, "pair_values": PairValues(*images, torch.tensor(deviations))}
 
     def step_weight(self, model: EmotionModel, batch: Batch) -> int:
         return sum(self._weight(rollouts) for rollouts in batch["rollouts"])

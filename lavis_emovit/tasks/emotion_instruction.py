@@ -30,7 +30,7 @@ class EmotionInstructionTask(EmotionTask):
         values = None
         # Only images of the training data have a number; a blank batch has none.
         if loss.pair_losses is not None and "number" in batch:
-            values = PairValues(batch["number"], batch["image_index"], loss.pair_losses)
+            values = PairValues(batch["number"], batch["record_id"], batch["image_index"], loss.pair_losses)
         return StepLoss(loss.loss_sum, loss.num_tokens, noted, loss.sizes, pair_values=values)
 
     def benchmark(self, dataset: str, split: str, samples: EvaluatedSamples) -> RunBenchmarkSettings:

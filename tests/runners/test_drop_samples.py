@@ -49,7 +49,7 @@ OFFSETS = (0, 4, 9)
 def chosen(dropped: list[int] = [], **settings: Any) -> tuple[list[int], list[int], int]:  # noqa: B006
     is_dropped = np.isin(np.arange(9), dropped)
     found, spared = choose(LOWEST, HIGHEST, is_dropped, OFFSETS, DropSettings(**settings))
-    return found[0].tolist(), found[1].tolist(), spared
+    return np.flatnonzero(found == 0).tolist(), np.flatnonzero(found == 1).tolist(), spared
 
 
 def test_the_rule_by_hand() -> None:
@@ -68,12 +68,12 @@ def test_a_share_is_the_decimal_as_it_is_written() -> None:
     zeros = np.zeros((100, 1), np.float32)
     # 0.29 * 100 is 28.999999999999996 in binary numbers.
     found, spared = choose(zeros, zeros, np.zeros(100, bool), (0, 100), DropSettings(at_most=0, max_share=0.29))
-    assert found[0].tolist() == list(range(29)) and spared == 71
+    assert np.flatnonzero(found == 0).tolist() == list(range(29)) and spared == 71
 
 
 def test_pairs_of_an_image_become_lowest_and_highest() -> None:
-    values = PairValues([17, 4], torch.tensor([0, 1, 0, 0]), torch.tensor([2.0, 0.5, 1.0, 3.0]))
-    assert values.by_sample() == [(17, 1.0, 3.0), (4, 0.5, 0.5)]
+    values = PairValues([17, 4], ["b", "a"], torch.tensor([0, 1, 0, 0]), torch.tensor([2.0, 0.5, 1.0, 3.0]))
+    assert values.by_sample() == [(17, "b", 1.0, 3.0), (4, "a", 0.5, 0.5)]
 
 
 class Mixture:
@@ -92,8 +92,12 @@ class Mixture:
     def drop(self, is_dropped: np.ndarray, starts: list[int]) -> None:
         self.dropped, self.order = is_dropped.tolist(), tuple(starts)
 
-    def describe(self, number: int) -> tuple[str, str, str]:
-        return self.names[number >= 2], f"id{number}", f"place{number}"
+    def describe(self, number: int) -> tuple[str, str]:
+        return self.names[number >= 2], f"place{number}"
+
+
+def visits(*values: tuple[int, float, float]) -> list[tuple[int, str, float, float]]:
+    return [(number, f"id{number}", lowest, highest) for number, lowest, highest in values]
 
 
 def drops_of(path: Path, pair_value: str | None = "loss", **settings: Any) -> SampleDrops:
@@ -106,7 +110,7 @@ def test_state_list_and_row(tmp_path: Path) -> None:
     drops = drops_of(path, at_least=3.0)
     assert drops.begin_epoch(Position()) is None and not path.exists()
     # Sample 0 was over the limit, but only at its first of three visits.
-    drops.note([(0, 5.0, 5.0), (0, 0.05, 0.1), (3, 4.0, 6.5), (0, 0.01, 0.02), (1, 0.1, 0.1), (3, 3.0, 3.0)])
+    drops.note(visits((0, 5.0, 5.0), (0, 0.05, 0.1), (3, 4.0, 6.5), (0, 0.01, 0.02), (1, 0.1, 0.1), (3, 3.0, 3.0)))
     row = drops.begin_epoch(Position(step=4, epoch=1))
     assert row == {
         "event": "dropped", "step": 5, "epoch": 2, "num_dropped": {"a": 1, "b": 1}, "num_samples": {"a": 2, "b": 3},
@@ -121,7 +125,7 @@ def test_state_list_and_row(tmp_path: Path) -> None:
          "lowest": [4.0, 3.0], "highest": [6.5, 3.0]},
     ]  # fmt: skip
     # Within an epoch nothing changes, and what is dropped keeps its values.
-    drops.note([(0, 9.0, 9.0), (1, 0.05, 0.1)])
+    drops.note(visits((0, 9.0, 9.0), (1, 0.05, 0.1)))
     assert drops.begin_epoch(Position(step=5, epoch=1, step_in_epoch=1)) is None
     assert drops._dataset.dropped == [True, False, False, True, False]
     assert drops.lowest[0].tolist() == pytest.approx([0.05, 0.01])
@@ -139,6 +143,14 @@ def test_state_list_and_row(tmp_path: Path) -> None:
         torch.testing.assert_close(tensor, drops.state_dict()[name], rtol=0, atol=0, equal_nan=True)
     assert again.begin_epoch(third) == row and again.starts == [4, 4], "a step that was refused is begun again"
 
+    # The reasons are those of their time, and another folder gets the whole list, but for the ids.
+    moved = drops_of(tmp_path / "moved.jsonl", at_most=0.001, at_least=9.0)
+    moved.load_state_dict(saved, 1)
+    found = moved.begin_epoch(third)
+    assert found is not None and found["reasons"] == {"learned": 1, "hopeless": 1}
+    rows = [json.loads(line) for line in (tmp_path / "moved.jsonl").read_text().splitlines()]
+    assert rows == [{**row, "id": None} for row in listed]
+
     fresh = drops_of(path)
     fresh.load_state_dict(None, 2)
     fresh.begin_epoch(Position(step=9, epoch=2, step_in_epoch=1))
@@ -150,7 +162,7 @@ def test_state_list_and_row(tmp_path: Path) -> None:
 def test_without_values_nothing_is_dropped_and_it_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     row = drops_of(tmp_path / "dropped.jsonl").begin_epoch(Position(step=4, epoch=1))
     assert row is not None and row["num_measured"] == 0 and row["num_dropped"] == {"a": 0, "b": 0}
-    assert "nothing can be dropped: no step until now computed the loss of an answer" in caplog.text
+    assert "nothing can be dropped: no step so far measured a value of an image" in caplog.text
     assert not (tmp_path / "dropped.jsonl").exists()
 
 

@@ -172,7 +172,7 @@ def test_two_datasets_train_together_and_resume_exactly(recipe: Callable[..., Pa
     assert straight["best"]["value"] == best
 
 
-def test_dropped_samples_are_drawn_no_more(recipe: Callable[..., Path], tmp_path: Path) -> None:
+def test_dropped_samples_are_no_longer_drawn(recipe: Callable[..., Path], tmp_path: Path) -> None:
     """Every visited sample is below the limit, so the share decides."""
     seen: list[list[int]] = []
     real = TorchEngine.train_step
@@ -209,11 +209,14 @@ def test_dropped_samples_are_drawn_no_more(recipe: Callable[..., Path], tmp_path
         assert (folders["straight"] / name).read_bytes() == (folders["stopped"] / name).read_bytes(), name
     states = {name: load_file(folder / "samples.safetensors") for name, folder in folders.items()}
     state = states["straight"]
-    for name in ("dropped_in", "starts", "epoch"):
-        assert states["two"][name].equal(state[name]), name
-    assert states["two"]["lowest"].flatten().tolist() == pytest.approx(
-        state["lowest"].flatten().tolist(), rel=1e-3, nan_ok=True
-    )
+    # Losses that differ by rounding only may change places where the share cuts, so two processes drop as many.
+    two = states["two"]
+    for part in (slice(13), slice(13, None)):
+        assert two["dropped_in"][part].sort().values.equal(state["dropped_in"][part].sort().values)
+    dropped_by_both = (two["dropped_in"] == 1) & (state["dropped_in"] == 1)
+    assert dropped_by_both.any()
+    lowest, expected = (some["lowest"][dropped_by_both].flatten().tolist() for some in (two, state))
+    assert lowest == pytest.approx(expected, rel=1e-3)
     lists = [(tmp_path / name / "dropped.jsonl").read_text() for name in folders]
     assert lists[0] == lists[1]
 
@@ -229,7 +232,7 @@ def test_dropped_samples_are_drawn_no_more(recipe: Callable[..., Path], tmp_path
     rows = [json.loads(line) for line in lists[0].splitlines()]
     assert Counter(row["dataset"] for row in rows) == {"emoset.reasoning": 3, "unbiasedemo": 5}
     assert [row["epoch"] for row in rows] == sorted(dropped_in[number] + 1 for number in dropped)
-    assert all(row["reason"] == "learned" and row["lowest"][0] <= row["highest"][0] < 99 for row in rows)
+    assert all(row["id"] and row["reason"] == "learned" and row["lowest"][0] <= row["highest"][0] < 99 for row in rows)
     events = [row for row in read_log(tmp_path / "stopped" / "log.jsonl") if row["event"] == "dropped"]
     assert [(row["step"], row["epoch"]) for row in events] == [(3, 2), (5, 3)]
     assert events[-1]["num_dropped"] == {"emoset.reasoning": 3, "unbiasedemo": 5}

@@ -44,9 +44,9 @@ def test_the_step_is_the_models_loss_and_lavis_has_its_own() -> None:
 def test_pairs_have_values_if_their_images_have_numbers() -> None:
     task = EmotionInstructionTask()
     task.needs_pair_values = True
-    batch = {**SAMPLES, "image_index": torch.tensor([0, 0])}
+    batch = {**SAMPLES, "record_id": ["a"], "image_index": torch.tensor([0, 0])}
     values = task.step_loss(FixedModel(), {**batch, "number": [7]}).pair_values
-    assert values is not None and values.by_sample() == [(7, 2.0, 3.0)]
+    assert values is not None and values.by_sample() == [(7, "a", 2.0, 3.0)]
     # A process without samples runs a blank batch, whose image is not of the data.
     assert task.step_loss(FixedModel(), batch).pair_values is None
 

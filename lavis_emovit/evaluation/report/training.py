@@ -39,7 +39,7 @@ def training_charts(folder: Folder, key: str) -> list[tuple[str, Markup]]:
         title = "Learning rate"
         found.append((title, charts.step_chart(f"{key}-lr", title, "learning rate", steps, rates, is_smoothed=False)))
     found += _epoch_chart(key, "curriculum", "Curriculum", folder.epochs, "num_images", "images of an epoch")
-    found += _epoch_chart(key, "dropped", "Dropped samples", folder.drops, "num_dropped", "samples drawn no more")
+    found += _epoch_chart(key, "dropped", "Dropped samples", folder.drops, "num_dropped", "samples no longer drawn")
     for name, (title, unit) in texts()["curves"].items():
         steps, values = _column(folder, name)
         if len(values) > 1:

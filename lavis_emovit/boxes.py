@@ -94,7 +94,7 @@ class BoxCounts:
     def problem(self, settings: BoxSettings | None) -> str | None:
         """What is wrong with showing these records so; None if nothing is."""
         if shows_both(settings) and self.num_without:
-            return f"{self.num_without} records have no box, so their image is shown whole, without a crop beside it"
+            return f"records without a box: {self.num_without}; their image is shown whole, without a crop beside it"
         return self._shared() if not box_identity(settings) else None
 
     def _shared(self) -> str | None:
@@ -155,6 +155,7 @@ def shown_bytes(data: bytes, box: Box | None, settings: BoxSettings | None) -> b
     """The same of an encoded image, encoded, for people and for models that take one image.
 
     An image that is shown whole keeps its bytes, a crop becomes a PNG, and so do both, from left to right.
+    Beside the whole image, the crop is as large as fits in its width and height.
 
     Raises:
         DataError: as `part_of`, or the image cannot be decoded.
@@ -166,6 +167,7 @@ def shown_bytes(data: bytes, box: Box | None, settings: BoxSettings | None) -> b
     buffer = io.BytesIO()
     # The highest speed of compression; these bytes are read once.
     whole_or_crop, *crops = shown(decode_image(data), box, settings)
-    joined = side_by_side([whole_or_crop, *crops], whole_or_crop.height) if crops else whole_or_crop
+    width_px, height_px = whole_or_crop.size
+    joined = side_by_side([whole_or_crop, *crops], height_px, width_px) if crops else whole_or_crop
     joined.save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()

@@ -172,17 +172,25 @@ def jpeg_of(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def side_by_side(images: Iterable[Image.Image], height_px: int) -> Image.Image:
-    """The images from left to right at the same height, with a white gap; RGB."""
-    scaled = [
-        to_rgb(image).resize((max(1, round(image.width * height_px / image.height)), height_px)) for image in images
-    ]
+def side_by_side(images: Iterable[Image.Image], height_px: int, max_width_px: int | None = None) -> Image.Image:
+    """The images from left to right at the same height, with a white gap; RGB.
+
+    Images that are wider than `max_width_px` at that height have this width, and white below them.
+    """
+    scaled = [_fitted(to_rgb(image), height_px, max_width_px) for image in images]
     joined = Image.new("RGB", (sum(image.width for image in scaled) + _GAP_PX * (len(scaled) - 1), height_px), "white")
     left = 0
     for image in scaled:
         joined.paste(image, (left, 0))
         left += image.width + _GAP_PX
     return joined
+
+
+def _fitted(image: Image.Image, height_px: int, max_width_px: int | None) -> Image.Image:
+    width_px = max(1, round(image.width * height_px / image.height))
+    if max_width_px is None or width_px <= max_width_px:
+        return image.resize((width_px, height_px))
+    return image.resize((max_width_px, max(1, round(image.height * max_width_px / image.width))))
 
 
 def data_url(image: Image.Image) -> str:

@@ -62,6 +62,18 @@ def test_people_see_both_in_one_image():
     assert shown_bytes(buffer.getvalue(), None, both) == buffer.getvalue()
 
 
+def test_a_wide_crop_beside_the_whole_image_is_not_wider():
+    image = Image.new("RGB", (400, 300), "red")
+    image.paste("blue", (0, 0, 200, 10))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    joined = decode_image(shown_bytes(buffer.getvalue(), (0, 0, 200, 10), BoxSettings(show="both")))
+    # The crop is enlarged from 200 x 10 to 400 x 20, not to the height of 300, where it would be 6000 wide.
+    assert joined.size == (400 + 8 + 400, 300)
+    assert joined.crop((408, 0, 808, 20)).getcolors() == [(8000, (0, 0, 255))]
+    assert joined.crop((408, 20, 808, 300)).getcolors() == [(112000, (255, 255, 255))]
+
+
 @pytest.mark.parametrize(
     ("box", "part"),
     [
@@ -128,5 +140,5 @@ def test_records_with_several_boxes_for_an_image_or_none_are_counted():
     for whole in (None, WHOLE):
         problem = counted.problem(whole)
         assert problem.startswith("3 records are about one of several people or faces in 1 images")
-    assert counted.problem(both).startswith("1 records have no box, so their image is shown whole")
+    assert counted.problem(both).startswith("records without a box: 1; their image is shown whole")
     assert counted.problem(BoxSettings(show="crop")) is None

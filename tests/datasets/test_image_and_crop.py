@@ -106,7 +106,7 @@ def test_without_a_box_the_whole_image_is_shown_twice_and_counted(folder, caplog
     (number,) = [number for number in range(3) if dataset.read(number).record.box is None]
     image = dataset[number]["image"]
     assert image.shape == (3, 2, 96, 96) and torch.equal(image[:, 0], image[:, 1])
-    for split, problem in (("test", "1 records have no box"), ("train", None)):
+    for split, problem in (("test", "records without a box: 1"), ("train", None)):
         caplog.clear()
         warn_of_boxes("people", [_dataset(folder, split, _processor()).reader], BOTH)
         warned = [record.message for record in caplog.records if record.levelno == logging.WARNING]

@@ -34,7 +34,7 @@ def test_images_without_a_box_are_counted(run, tmp_path, capsys):
     write_records(tmp_path / "records.jsonl", records)
     ask = ["predict", str(run.folder), str(tmp_path / "records.jsonl"), str(image), "--image-root", str(image.parent)]
     assert main([*ask, "--kinds", "emotion", "--device", "cpu", "--out", "rows.jsonl"]) == 0
-    assert "warning: 2 records have no box, so their image is shown whole" in capsys.readouterr().err
+    assert "warning: records without a box: 2; their image is shown whole" in capsys.readouterr().err
     rows = {row["image"]: row["probabilities"] for row in map(json.loads, (tmp_path / "rows.jsonl").open())}
     assert len({tuple(sorted(row.items())) for row in rows.values()}) == 3
     assert rows["none"] == pytest.approx(rows[str(image)], rel=1e-5)

@@ -150,14 +150,14 @@ class Ledger:
         if place is None:
             return None
         offset, length = place
-        row = _decode(os.pread(self._file, length, offset))
+        row = decode_row(os.pread(self._file, length, offset))
         if row is None:
             raise DataError(f"{self.path}: the row at byte {offset} is missing; the file was changed while it was used")
         return row
 
     def attempts(self) -> Iterator[dict[str, Any]]:
         """The rows of all attempts, in the order in which they were written."""
-        for row in map(_decode, self._lines()):
+        for row in map(decode_row, self._lines()):
             if row is not None and "request" in row:
                 yield row
 
@@ -199,7 +199,7 @@ class Ledger:
         """Read all rows, and move a partial line at the end aside."""
         offset = bad_line = 0
         for number, line in enumerate(self._lines(), start=1):
-            row = _decode(line)
+            row = decode_row(line)
             if number == 1 and not _is_header(line, row):
                 raise DataError(f"{self.path}: not a ledger of chat requests; give another folder, or move it away")
             if row is None:
@@ -311,7 +311,7 @@ def _encode(row: dict[str, Any]) -> bytes:
     return json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace") + b"\n"
 
 
-def _decode(line: bytes) -> dict[str, Any] | None:
+def decode_row(line: bytes) -> dict[str, Any] | None:
     """The row of a whole line, or None if it is damaged."""
     with suppress(ValueError, RecursionError):
         row = json.loads(line)

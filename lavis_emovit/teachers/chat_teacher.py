@@ -14,14 +14,14 @@ from typing import Any
 from PIL import Image
 
 from lavis_emovit.chat.json_text import find_json, object_schema
-from lavis_emovit.chat.ledger import Ledger
+from lavis_emovit.chat.ledger import Ledger, decode_row
 from lavis_emovit.chat.prices import price_of
 from lavis_emovit.chat.request import ChatRequest, Message, image_of
 from lavis_emovit.chat.run import run_requests
 from lavis_emovit.chat.settings import ChatSettings
 from lavis_emovit.emotion.labels_faces import EXPRESSIONS7
 from lavis_emovit.errors import UserError
-from lavis_emovit.files import atomic_writer, load_json
+from lavis_emovit.files import atomic_writer
 from lavis_emovit.teachers.faces import Answer, Face
 
 CHAT = "chat:"  # before the name of the model
@@ -83,7 +83,7 @@ class ChatTeacher:
 def ledger_of(model: str, folder: Path) -> Path:
     """The file of a model's ledger. In earlier versions `a/b` and `a:b` shared one, from which its rows are copied.
 
-    UserError and DataError as `Ledger`, for the shared one.
+    The shared one may be open, as that of the model `a-b`, which appends no rows of other models.
     """
     plain = re.sub(r"[^\w.-]+", "-", model)
     shared = folder / f"ledger-{plain}.jsonl"
@@ -91,10 +91,9 @@ def ledger_of(model: str, folder: Path) -> Path:
         return shared
     own = folder / f"ledger-{plain}-{_short_hash(model)}.jsonl"
     if shared.exists() and not own.exists():
-        # Open, so that no other run writes to it and its rows are checked.
-        with Ledger(shared):
-            rows = [(load_json(line), line) for line in shared.read_bytes().splitlines(keepends=True)]
-        # Rows without a model may have costs of any.
+        lines = shared.read_bytes().splitlines(keepends=True)
+        rows = [(decode_row(line) or {}, line) for line in lines]
+        # Rows without a model may be costs of any model; a damaged one is an error when the copy is opened.
         kept = [line for row, line in rows if row.get("model", model) == model]
         if any(row.get("model") == model for row, _ in rows):
             with atomic_writer(own, "wb") as file:

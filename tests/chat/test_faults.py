@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from lavis_emovit.chat import client
 from lavis_emovit.chat.faults import classify_error
-from lavis_emovit.chat.ledger import _decode, _encode, _Row
+from lavis_emovit.chat.ledger import _encode, _Row, decode_row
 from lavis_emovit.chat.prices import Usage, load_prices
 from lavis_emovit.chat.run import attempt_row, run_requests
 from lavis_emovit.chat.settings import ChatSettings
@@ -342,7 +342,7 @@ def test_whatever_an_endpoint_sends_becomes_a_row_that_the_ledger_reads(anything
         answer = endpoint.read(lambda text=text: endpoint._read(text, demands_json=demands_json), text)
         for outcome in (answer, endpoint.scrubbed(classify_error(http, reply))):
             row = attempt_row({"request": "1" * 64, "about": {}}, Usage(1, 1), outcome, 1, load_prices().find("gpt-4o"))
-            _Row.model_validate(_decode(_encode({"status": "ok", **row})))
+            _Row.model_validate(decode_row(_encode({"status": "ok", **row})))
 
 
 @cache

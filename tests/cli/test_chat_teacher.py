@@ -101,6 +101,14 @@ def test_models_with_like_names_have_their_own_ledgers(emovit, tmp_path, photos,
     assert ask("a/b", "a:b", "a-b") == 0
 
 
+def test_models_with_like_names_can_be_asked_in_any_order(emovit, tmp_path, photos):
+    names = ("--teacher", "chat:a-b", "--teacher", "chat:a/b", "--out", tmp_path / "out")
+    with ChatServer(lambda body, number: says(fear=1)) as server:
+        code, _, errors = emovit("facial", "annotate", photos, *names, "--base-url", server.url)
+        assert code == 0, errors
+        assert server.num_requests == 6
+
+
 def test_a_wrong_key_stops(emovit, tmp_path, photos, two_fakes):
     out = tmp_path / "out"
     command = ("facial", "annotate", photos, "--teacher", "chat:m", "--teacher", "happy-fake", "--out", out)

@@ -82,7 +82,8 @@ class ShardReader:
 
         Raises:
             SampleFaultError: the shard is missing, truncated or changed; names shard and sample.
-            DataError: a remote shard cannot be fetched, or an earlier version shrank the image but not its box.
+            DataError: a remote shard cannot be fetched, or an earlier version shrank the image and may not have
+                scaled its box.
         """
         columns = self.index.columns
         shard = self.index.shard_of(sample)
@@ -140,8 +141,8 @@ class ShardReader:
         if record.box is not None and resize and not resize.get(SCALED_BOXES):
             # Not a faulty sample, which another one could replace.
             raise DataError(
-                f"{self.index.place}: an earlier version shrank these images but not the boxes of their records, so "
-                "the boxes are wrong. Build the shards again (`emovit shards build`)."
+                f"{self.index.place}: these images were shrunk by an earlier version, which may not have scaled the "
+                "boxes of their records. Build the shards again (`emovit shards build`)."
             )
         return record
 

@@ -244,19 +244,22 @@ def is_built(
     written_ns = (out_dir / INDEX_NAME).stat().st_mtime_ns
     reader = ShardReader(index)
     try:
-        return all(_is_stored(reader.read(number), line, image_root, written_ns) for number, line in enumerate(lines))
+        return all(
+            _is_stored(reader.read(number), line, image_root, written_ns, is_shrunk=resize is not None)
+            for number, line in enumerate(lines)
+        )
     except (OSError, DataError):
         return False
     finally:
         reader.close()
 
 
-def _is_stored(sample: ShardSample, line: str, image_root: Path, written_ns: int) -> bool:
+def _is_stored(sample: ShardSample, line: str, image_root: Path, written_ns: int, *, is_shrunk: bool) -> bool:
     """Whether a sample is that of a record, as JSON, whose images are older; OSError or DataError without an image."""
     record = EmotionRecord.model_validate_json(line)
     if any((image_root / path).stat().st_mtime_ns >= written_ns for path in record.paths):
         return False
-    if record.box is not None and record.clip is None:
+    if is_shrunk and record.box is not None and record.clip is None:
         record = scaled(record, scale_between(read_file(image_root / record.image), sample.image_bytes))
     return sample.record.to_json() == record.to_json()
 

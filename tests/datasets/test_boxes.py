@@ -42,6 +42,7 @@ from lavis_emovit.records import EmotionRecord, Instruction, write_records
 from lavis_emovit.runners import config
 from lavis_emovit.runners.config import Config
 from lavis_emovit.runners.splits import RecipeSplits
+from lavis_emovit.shards import writer
 from lavis_emovit.shards.index import ShardIndex
 from lavis_emovit.shards.reader import SampleFaultError, ShardReader
 from lavis_emovit.shards.verify import verify_shards
@@ -207,6 +208,13 @@ def test_a_finished_split_with_scaled_boxes_is_recognised(folder, tmp_path):
     assert is_built(_records(), *settings) and not is_built(_records(boxes=(LEFT, OUTSIDE)), *settings)
 
 
+def test_a_finished_split_of_whole_images_is_recognised_without_reading_them(folder, tmp_path, monkeypatch):
+    write_shards(_records(), folder, tmp_path)
+    monkeypatch.setattr(writer, "read_file", lambda path: pytest.fail(f"{path} was read"))
+    assert is_built(_records(), folder, tmp_path, 0, 1000, None)
+    assert not is_built(_records(boxes=(LEFT, OUTSIDE)), folder, tmp_path, 0, 1000, None)
+
+
 def test_shrunk_shards_with_boxes_in_pixels_of_the_full_images_are_refused(folder, tmp_path):
     """Earlier versions wrote them; those without boxes, and those that were not shrunk, stay usable."""
 
@@ -219,11 +227,11 @@ def test_shrunk_shards_with_boxes_in_pixels_of_the_full_images_are_refused(folde
 
     wrong = of_earlier_version("wrong", _records(), 15)
     processor = EmovitImageEvalProcessor.from_config({"image_size": 16, "box": "crop"})
-    with pytest.raises(DataError, match=r"wrong: an earlier version shrank these images but not the boxes.*Build the"):
+    with pytest.raises(DataError, match=r"wrong: these images were shrunk by an earlier.*Build the"):
         _dataset(wrong, processor)[0]
     with pytest.raises(DataError, match="Build the shards again"):
         ShardReader(wrong).box_counts(range(2))
-    assert "an earlier version shrank" in verify_shards(wrong.folder).problems[0]
+    assert "may not have scaled the boxes" in verify_shards(wrong.folder).problems[0]
     no_boxes = [record.model_copy(update={"box": None}) for record in _records()]
     for usable in (of_earlier_version("no_boxes", no_boxes, 15), of_earlier_version("whole", _records(), None)):
         assert ShardReader(usable).read(0).record.id

@@ -50,6 +50,11 @@ class ImageProcessor(BaseProcessor):
         """What is shown of a record with a box; None: the whole image."""
         return getattr(self.settings, "box", None)
 
+    @property
+    def reads_both(self) -> bool:
+        """Whether it can show the whole image and a crop of it together, as `box: both` does."""
+        return self.frames is None
+
     def read(
         self,
         data: bytes,

@@ -106,7 +106,15 @@ class ChatText:
         last = int((ids == self.image_token_id).nonzero()[-1]) + 1
         kinds = found[self.kinds_key] if self.kinds_key is not None else None
         features = {name: value for name, value in found.items() if name not in _TEXT_KEYS}
-        return PreparedImage(ids[:last], None if kinds is None else kinds[0][:last], features)
+        return PreparedImage(ids[:last], None if kinds is None else kinds[0][:last], features, len(images))
+
+    @cached_property
+    def reads_two(self) -> bool:
+        """Whether the model can read two images."""
+        try:
+            return bool(self._asked_of_two)
+        except WeightsError:
+            return False
 
     @cached_property
     def _asked_of_two(self) -> str:

@@ -37,6 +37,10 @@ class EmovitImageTextProcessor(ImageProcessor):
         """
         return self.chat.read([self._scaled(to_rgb(image)) for image in images])
 
+    @property
+    def reads_both(self) -> bool:
+        return self.chat.reads_two
+
     def _scaled(self, image: Image.Image) -> Image.Image:
         if max(image.size) > self.settings.max_side_px:
             image = image.copy()

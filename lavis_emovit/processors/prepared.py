@@ -22,11 +22,13 @@ class PreparedImage:
         ids: long [P], the tokens from the beginning of the text to the last token of the image.
         kinds: long [P], what the model's processor says of each token (0 is text), or None.
         features: what else the processor returns for one image, such as `pixel_values` and `image_grid_thw`.
+        num_images: 2 with a crop, else 1.
     """
 
     ids: torch.Tensor
     kinds: torch.Tensor | None
     features: dict[str, torch.Tensor]
+    num_images: int = 1
 
     @property
     def nbytes(self) -> int:
@@ -41,7 +43,8 @@ class PreparedImage:
     def map(self, change: Any) -> PreparedImage:
         """The same with another tensor in the place of each."""
         features = {name: change(value) for name, value in self.features.items()}
-        return PreparedImage(change(self.ids), None if self.kinds is None else change(self.kinds), features)
+        kinds = None if self.kinds is None else change(self.kinds)
+        return replace(self, ids=change(self.ids), kinds=kinds, features=features)
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,6 @@ class LavisModel(LanguageModel):
 
     methods: frozenset[Method] = frozenset({*NORMALIZE, "generation"})
     decoding = frozenset({"num_beams", "repetition_penalty", "length_penalty"})
-    reads_both = True
 
     def __init__(
         self,
@@ -127,6 +126,7 @@ class LavisModel(LanguageModel):
     ):
         self._model = model.eval()
         self._image_processor, self._text_processor = image_processor, text_processor
+        self.reads_both = image_processor.reads_both
         self.run, self._device = run, device
         self._identity = dict(identity or {})
         self._num_beams, self._min_length = num_beams, min_length

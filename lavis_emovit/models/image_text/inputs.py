@@ -37,7 +37,7 @@ class Run:
     Attributes:
         labels: the token that each position predicts, on the CPU.
         places: of each pair, the position that predicts the first token of its answer.
-        num_images: images that are encoded.
+        num_images: images that are encoded; with `box: both`, two of a record with a box.
         row: the packed row, None for padded ones.
     """
 
@@ -103,7 +103,7 @@ class Inputs:
         for number, (pair, length) in enumerate(zip(pairs, lengths)):
             labels[number, length - len(pair.answer) : length] = torch.tensor(pair.answer)
         places = [length - len(pair.answer) for pair, length in zip(pairs, lengths)]
-        return Run(inputs, labels, places, len(pairs))
+        return Run(inputs, labels, places, _num_encoded(images, numbers))
 
     def add_image(self, row: PackedRow, image: Any) -> None:
         """Begin a segment of a packed row with an image."""
@@ -121,7 +121,7 @@ class Inputs:
             "position_ids": self._positions(row, [images.images[number] for number in shown]).to(self._device),
             **self.features(images, shown),
         }
-        return Run(inputs, labels, places, len(shown), row)
+        return Run(inputs, labels, places, _num_encoded(images, shown), row)
 
     def of_rows(
         self,
@@ -208,3 +208,7 @@ class Inputs:
             # Behind an image, all axes count on from the largest position so far.
             found[:, :, middle:end] += known.max() + 1 - num_shared
         return found
+
+
+def _num_encoded(images: Any, numbers: Sequence[int]) -> int:
+    return sum(images.images[number].num_images for number in numbers)

@@ -21,6 +21,8 @@ def test_a_dry_run_counts_what_a_real_step_takes(build, family, load):
     width = model.core.get_output_embeddings().weight.shape[0]
     real = count_step(model, load, "off", weights=(), logit_width=width)
     assert counted.sizes == real.sizes
+    # Two records, of one image or two each.
+    assert real.sizes.num_images == (4 if load.num_frames == 2 else 2)
     assert counted.logits == real.logits == 4 * width * real.sizes.num_supervised
     assert counted.activations == pytest.approx(real.activations, rel=0.03)
     assert counted.peak == pytest.approx(real.peak, rel=0.03)

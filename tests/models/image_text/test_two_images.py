@@ -32,6 +32,7 @@ def _encoded(number: int) -> bytes:
 def test_the_message_has_the_whole_image_and_then_the_crop(build, family):
     model = build(family).eval()
     images, hf = model.processors()[0], model.chat.processor
+    assert images.reads_both
     whole = Image.open(io.BytesIO(_encoded(2)))
     turn = {"role": "user", "content": [{"type": "image"}, {"type": "image"}, {"type": "text", "text": QUESTIONS[0]}]}
     reply = {"role": "assistant", "content": [{"type": "text", "text": ANSWERS[1]}]}
@@ -75,6 +76,7 @@ def test_records_without_a_box_have_one_image_in_the_same_batch(build, family):
 @pytest.mark.parametrize("family", ["blip2_opt", "paligemma2"])
 def test_a_template_with_one_image_is_refused(build, family):
     images = build(family).processors()[0]
+    assert not images.reads_both
     with pytest.raises(WeightsError, match=r"place of one image and not of two.*set `box` .* to crop or whole"):
         images.read(_encoded(2), None, BOX, show=BOTH)
 

@@ -207,7 +207,7 @@ class Ledger:
             elif bad_line:
                 raise DataError(
                     f"{self.path}:{bad_line}: this line is damaged, but the rows after it are not. Look at it and "
-                    "remove it; the requests of the other rows stay paid."
+                    "remove it; the requests of the other rows are not sent and paid again."
                 )
             else:
                 self._check(row, number)

@@ -185,10 +185,10 @@ class RecipeEstimate:
         total = sum(part.num_parameters for part in step.weights)
         settings: Any = self.cfg.model
         trained = f"{step.num_trained / 1e6:.1f} million of them trained"
-        frames = f" of {load.num_frames} frames" if load.num_frames > 1 else ""
+        record = f"A record of {load.num_frames} frames or images" if load.num_frames > 1 else "An image"
         yield f"{settings.arch}: {total / 1e9:.2f} billion parameters, {trained}"
         yield (
-            f"An image{frames} brings {load.pairs_per_image} question(s) of {load.question_tokens} tokens with an "
+            f"{record} brings {load.pairs_per_image} question(s) of {load.question_tokens} tokens with an "
             f"answer of {load.answer_tokens}; global batch {run.global_batch_size}, amp {run.amp}"
         )
         yield ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 from typer import Argument, Option
@@ -26,7 +26,7 @@ def data(
     join: Annotated[bool, Option("--join", help="One conversation per image instead of one per question.")] = False,
     as_shown: Annotated[bool, Option("--as-shown", help="Write images that the trainer would distort as PNG.")] = False,
     box: Annotated[
-        Literal["whole", "crop"], Option(help="What to write of an image whose record has a box.")
+        str, Option(metavar="[whole|crop]", help="What to write of an image whose record has a box.")
     ] = "whole",
     margin: Annotated[
         float, Option(min=0.0, max=10.0, help="Around the box in a crop, as a share of its width and height.")

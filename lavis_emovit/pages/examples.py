@@ -63,7 +63,7 @@ def _of_run(tuned: Tuned) -> list[Example]:
     images = [item for item in items if item.record.clip is None]
     if len(images) < len(items):
         _note_clips(len(items) - len(images))
-    # A page has no boxes; the two images that `box: both` joins for people are none to ask about.
+    # A page has no boxes, and asks about one image, not about two joined for people (`box: both`).
     is_whole = shows_both(opened.show)
     return [_example(item.image_bytes if is_whole else item.shown(), item.truth.label) for item in images]
 

@@ -288,8 +288,9 @@ def _check_frames(model: Settings | None, datasets: Mapping[str, Settings]) -> l
     for key, processor in _image_processors(datasets):
         num_frames = getattr(processor, "num_frames", 1)
         if num_frames > most:
-            name = "box: both shows" if shows_both(getattr(processor, "box", None)) else "frames.num_frames:"
-            problems.append(f"{key}.{name} {num_frames}, model.frames.max_frames is {most}; raise it")
+            both = shows_both(getattr(processor, "box", None))
+            shown = ": `box: both` shows 2 images" if both else f".frames.num_frames: {num_frames}"
+            problems.append(f"{key}{shown}, but model.frames.max_frames is {most}; raise it")
     return problems
 
 

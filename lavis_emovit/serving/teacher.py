@@ -39,7 +39,8 @@ def annotator(tuned: Tuned) -> Annotate:
         raise UserError(f"{tuned.files.location}: has no labels of at least two facial expressions")
     if shows_both(tuned.box):
         raise UserError(
-            f"{tuned.files.location}: is no teacher, which sees a face alone: it was tuned with `box: both`"
+            f"{tuned.files.location}: cannot be a teacher: teachers see one image, and it was tuned on two "
+            "(`box: both`)"
         )
     settings = PredictionSettings(tuned.askings(["emotion"]))
 

@@ -22,6 +22,7 @@ from lavis.models import load_model
 from PIL import Image
 
 from lavis_emovit.boxes import BoxSettings
+from lavis_emovit.cli.main import main
 from lavis_emovit.clips.clip import Clip
 from lavis_emovit.datasets.mixture import EmotionMixtureDataset
 from lavis_emovit.datasets.shard_dataset import EmotionShardDataset
@@ -34,7 +35,6 @@ from lavis_emovit.evaluation.suite.benchmark_data import open_benchmark, warn_of
 from lavis_emovit.evaluation.suite.recipe import load_suite
 from lavis_emovit.evaluation.suite.requests import prepare, request_rows
 from lavis_emovit.evaluation.suite.suite import run_suite
-from lavis_emovit.exchange.export import export_data
 from lavis_emovit.images import decode_image
 from lavis_emovit.pages.examples import examples
 from lavis_emovit.processors.emovit_image_eval import EmovitImageEvalProcessor
@@ -131,7 +131,7 @@ def test_recipes_show_two_images_in_all_datasets_or_none():
     with pytest.raises(ConfigError, match=r"datasets.emoset.vis_processor: datasets.emoset_sketch shows two images"):
         Config.load(recipe, [*both, *other])
     Config.load(recipe, [*both, *other, *(key.format("emoset", split) for split in ("train", "eval"))])
-    with pytest.raises(ConfigError, match=r"eval.box: both shows 2, model.frames.max_frames is 1"):
+    with pytest.raises(ConfigError, match=r"eval: `box: both` shows 2 images, but model.frames.max_frames is 1"):
         Config.load(recipe, [*both, "model.frames={max_frames: 1}"])
 
 
@@ -191,13 +191,14 @@ class _OneImage(LanguageModel):
     methods = frozenset({"generation"})
 
 
-def test_what_takes_one_image_is_left_out_by_name(folder, tmp_path, monkeypatch):
+def test_what_takes_one_image_is_left_out_by_name(folder, tmp_path, monkeypatch, capsys):
     opened = _opened(folder, monkeypatch, "both")
     assert all("set `box` to crop or whole" in prepare(item, _OneImage()).problem for item in opened.items())
     suite = {
         "name": "c", "output_dir": str(tmp_path / "out"), "methods": ["likelihood"], "report": False,
         "models": {
             "tiny": {"adapter": "lavis", "arch": "emovit_tiny", "device": "cpu"},
+            "clips": {"adapter": "lavis", "arch": "emovit_tiny", "device": "cpu", "frames": {"num_frames": 2}},
             "prior": {"adapter": "prior"}, "colours": {"adapter": "colours"},
         },
         "benchmarks": {"c": {"dataset": "emoset", "label_set": "mikels8", "config": opened.settings.config}},
@@ -206,16 +207,23 @@ def test_what_takes_one_image_is_left_out_by_name(folder, tmp_path, monkeypatch)
     settings = load_suite(tmp_path / "suite.yaml", ())
     found = run_suite(settings)
     assert sorted(result["model"] for result in found["benchmarks"]["c"]["results"]) == ["prior", "tiny"]
-    for name in ("colours", "probe"):
-        reason = found["left_out"]["c"][name]["direct"]
+    for name, method in (("colours", "direct"), ("probe", "direct"), ("clips", "likelihood")):
+        reason = found["left_out"]["c"][name][method]
         assert "set `box` to crop or whole (suite.benchmarks.c.config.vis_processor.eval.box)" in reason
     for host in ("lmms-eval", "vlmevalkit"):
         with pytest.raises(
             ConfigError, match=rf"suite.benchmarks.c: {host} cannot show its records: it takes one image"
         ):
             export_suite(settings, host, tmp_path / host)
-    with pytest.raises(ConfigError, match=r"--box both.*use --box crop or whole"):
-        export_data(str(folder / "records.jsonl"), tmp_path / "llava", "llava", show=BOTH)
+    place = [str(folder / "records.jsonl"), "--out", str(tmp_path / "llava"), "--format", "llava"]
+    assert main(["export", "data", *place, "--box", "both"]) != 0
+    assert "--box both: a conversation in these formats has one image; use --box crop or whole" in _words(capsys)
+    assert main(["export", "data", *place, "--box", "all"]) != 0
+    assert "--box" in (said := _words(capsys)) and "'crop'" in said
+
+
+def _words(capsys):
+    return " ".join(capsys.readouterr().err.split())
 
 
 def test_examples_of_the_demo_are_whole_images(folder, monkeypatch):

@@ -277,7 +277,7 @@ def test_clips_have_no_more_frames_than_embeddings(recipe: Callable[..., Path]) 
     values["datasets"] = {"emoset_sketch": {"vis_processor": {"eval": {"frames": {"num_frames": 9}}}}}
     values["model"] = {"arch": "emovit_tiny", "frames": {"max_frames": 8}}
     path.write_text(yaml.safe_dump(values))
-    text = "vis_processor.eval.frames.num_frames: 9, model.frames.max_frames is 8; raise it"
+    text = "vis_processor.eval.frames.num_frames: 9, but model.frames.max_frames is 8; raise it"
     assert any(text in problem for problem in problems_of(path))
     values["model"]["frames"] = {"embedding": "none", "pooling": "mean"}
     path.write_text(yaml.safe_dump(values))

@@ -58,7 +58,7 @@ def test_a_model_of_two_images_for_a_face():
     tuned = SimpleNamespace(
         labels=("happiness", "sadness"), box=BoxSettings(show="both"), files=SimpleNamespace(location="r")
     )
-    with pytest.raises(UserError, match=r"r: is no teacher.*tuned with `box: both`"):
+    with pytest.raises(UserError, match=r"r: cannot be a teacher: .*tuned on two \(`box: both`\)"):
         annotator(tuned)
 
 

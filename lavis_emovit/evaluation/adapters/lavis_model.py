@@ -126,7 +126,8 @@ class LavisModel(LanguageModel):
     ):
         self._model = model.eval()
         self._image_processor, self._text_processor = image_processor, text_processor
-        self.reads_both = image_processor.reads_both
+        # Processors of other packages may not say it.
+        self.reads_both = getattr(image_processor, "reads_both", False)
         self.run, self._device = run, device
         self._identity = dict(identity or {})
         self._num_beams, self._min_length = num_beams, min_length

@@ -65,7 +65,12 @@ ONLY_WHOLE = "the model was trained with `box: both`; an image without a box is 
 
 def box_identity(settings: BoxSettings | None) -> dict[str, Any]:
     """The part of a fingerprint that stands for these settings: under the key `box`, none if images are shown whole."""
-    return {} if settings is None or settings.show == "whole" else {"box": settings.model_dump(mode="json")}
+    return {} if settings is None or shows_whole(settings) else {"box": settings.model_dump(mode="json")}
+
+
+def shows_whole(settings: BoxSettings | None) -> bool:
+    """Whether a model sees whole images, with a box or without."""
+    return settings is None or settings.show == "whole"
 
 
 def shows_both(settings: BoxSettings | None) -> TypeGuard[BoxSettings]:
@@ -95,7 +100,7 @@ class BoxCounts:
         """What is wrong with showing these records so; None if nothing is."""
         if shows_both(settings) and self.num_without:
             return f"records without a box: {self.num_without}; their image is shown whole, without a crop beside it"
-        return self._shared() if not box_identity(settings) else None
+        return self._shared() if shows_whole(settings) else None
 
     def _shared(self) -> str | None:
         shared = [counts for counts in self._counts.values() if len(counts) > 1]
@@ -148,7 +153,7 @@ def shown(image: Image.Image, box: Box | None, settings: BoxSettings | None) -> 
 
 def is_cropped(box: Box | None, settings: BoxSettings | None) -> bool:
     """Whether a model sees anything but the whole image, for which the image is needed at full size."""
-    return box is not None and settings is not None and settings.show != "whole"
+    return box is not None and not shows_whole(settings)
 
 
 def shown_bytes(data: bytes, box: Box | None, settings: BoxSettings | None) -> bytes:

@@ -14,7 +14,7 @@ import torch
 from omegaconf import OmegaConf
 from torch.utils.data import DataLoader, Dataset
 
-from lavis_emovit.boxes import ONE_IMAGE, SET_BOX, BoxSettings, shows_both
+from lavis_emovit.boxes import ONE_IMAGE, SET_BOX, BoxSettings, shows_both, shows_whole
 from lavis_emovit.distributed import heartbeat, processes
 from lavis_emovit.distributed.workers import ignore_stop_signals, unchanged
 from lavis_emovit.emotion.answer_options import MOST_LETTERS
@@ -244,7 +244,7 @@ def warn_of_boxes(name: str, readers: Iterable[ShardReader], show: BoxSettings |
 
     Remote shards are not read for it.
     """
-    is_whole = show is None or show.show == "whole"
+    is_whole = shows_whole(show)
     for reader in readers if (is_whole or shows_both(show)) and processes.is_main() else ():
         if reader.index.cache is None:
             problem = reader.box_counts(range(len(reader))).problem(show)

@@ -256,12 +256,13 @@ def is_built(
 
 def _is_stored(sample: ShardSample, line: str, image_root: Path, written_ns: int, *, is_shrunk: bool) -> bool:
     """Whether a sample is that of a record, as JSON, whose images are older; OSError or DataError without an image."""
-    record = EmotionRecord.model_validate_json(line)
-    if any((image_root / path).stat().st_mtime_ns >= written_ns for path in record.paths):
+    stored = sample.record
+    if any((image_root / path).stat().st_mtime_ns >= written_ns for path in stored.paths):
         return False
-    if is_shrunk and record.box is not None and record.clip is None:
-        record = scaled(record, scale_between(read_file(image_root / record.image), sample.image_bytes))
-    return sample.record.to_json() == record.to_json()
+    if is_shrunk and stored.box is not None and stored.clip is None:
+        record = EmotionRecord.model_validate_json(line)
+        line = scaled(record, scale_between(read_file(image_root / stored.image), sample.image_bytes)).to_json()
+    return stored.to_json() == line
 
 
 @contextmanager

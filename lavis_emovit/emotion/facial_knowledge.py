@@ -24,6 +24,9 @@ class Evidence:
     arousal: float | None = None
     units: Mapping[int, bool] = field(default_factory=dict)  # coded action unit -> active or not
     intensities: Mapping[int, float] = field(default_factory=dict)  # of active units, if they are known
+    # Expression -> probability by a program: `expression` is only the likeliest, and these take the place of how
+    # frequent each one is.
+    votes: Mapping[str, float] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return any(value is not None for value in (self.expression, self.valence, self.arousal)) or bool(self.units)
@@ -82,19 +85,24 @@ def infer(
             do not contain is ignored.
         units: units to conclude on.
         seen: expression -> probability by somebody who looked at the face and took all expressions as equally
-            frequent, so proportional to the likelihood of the face. It counts unless the expression is known.
+            frequent, so proportional to the likelihood of the face. It counts unless the expression is known without
+            votes.
 
     Raises:
         ValueError: `seen` excludes all expressions that are possible.
     """
     names = [name for name in priors.expressions if classes is None or name in classes] or list(priors.expressions)
-    if evidence.expression in priors.expressions:
+    votes = {name: evidence.votes[name] for name in names if evidence.votes.get(name, 0.0) > 0.0}
+    if evidence.expression in priors.expressions and not votes:
         weights = {str(evidence.expression): 1.0}
     else:
-        names = [name for name in names if seen is None or seen.get(name, 0.0) > 0.0]
+        names = [name for name in votes or names if seen is None or seen.get(name, 0.0) > 0.0]
         if not names:
             raise ValueError("no possible expression was seen")
-        logs = {name: _log_likelihood(priors, name, evidence) for name in names}
+        logs = {
+            name: math.log(votes[name] if votes else frequency(priors, name)) + _log_likelihood(priors, name, evidence)
+            for name in names
+        }
         weights = _normalised({name: log + (math.log(seen[name]) if seen else 0.0) for name, log in logs.items()})
     tables = priors.expressions
     open_units = [unit for unit in units if unit not in evidence.units]
@@ -115,9 +123,15 @@ def infer(
     return Beliefs(weights, valence, arousal, active, means)
 
 
+def frequency(priors: FacialPriors, expression: str) -> float:
+    """Share of the faces with an expression."""
+    share = priors.expressions[expression].share
+    return share if share is not None else 1 / len(priors.expressions)
+
+
 def _log_likelihood(priors: FacialPriors, name: str, evidence: Evidence) -> float:
     prior = priors.expressions[name]
-    found = [math.log(prior.share if prior.share is not None else 1 / len(priors.expressions))]
+    found = []
     for axis in ("valence", "arousal"):
         value = getattr(evidence, axis)
         if value is not None:
@@ -165,7 +179,7 @@ def own_association(priors: FacialPriors, pair: PairPrior) -> float:
 
     The counts are smoothed by `priors.smoothing` faces that follow the expressions, so without counts it is 0.
     """
-    shares = {name: prior.share or 1 / len(priors.expressions) for name, prior in priors.expressions.items()}
+    shares = {name: frequency(priors, name) for name in priors.expressions}
     total = math.fsum(shares.values())
     explained = [0.0, 0.0, 0.0, 0.0]  # both, the first only, the second only, neither
     for name, share in shares.items():

@@ -10,6 +10,7 @@ from itertools import combinations
 from typing import Any
 
 from lavis_emovit.emotion.facial import CENTRAL_90, FACIAL_UNITS, FacialPriors
+from lavis_emovit.emotion.facial_knowledge import frequency
 from lavis_emovit.errors import DataError
 from lavis_emovit.generation.seke.levels import (
     PERSON,
@@ -122,8 +123,9 @@ def fit_priors(counts: FaceCounts, base: FacialPriors, *, smoothing: float = 5.0
         table = prior.model_dump(mode="json", exclude_none=True)
         by_source = {source: count for (found, source), count in sorted(counts.expressions.items()) if found == name}
         number = sum(by_source.values())
-        share = prior.share if prior.share is not None else 1 / len(base.expressions)
-        table |= {"share": (number + smoothing * share) / (total + smoothing), "counts": by_source}
+        table |= {
+            "share": (number + smoothing * frequency(base, name)) / (total + smoothing), "counts": by_source,
+        }  # fmt: skip
         table |= _affect(counts, base, name, smoothing)
         table["units"] = _units(counts, base, name, smoothing)
         likely = sorted(unit for unit, one in table["units"].items() if one["probability"] > 0.5)

@@ -160,12 +160,19 @@ def case_of(record: EmotionRecord, *, active_from: float, hide: LevelName | None
 
 
 def evidence_of(case: Case, priors: FacialPriors) -> Evidence:
-    """The known levels of a case, with the intensities of units that have one; no expression that `priors` lack."""
+    """The known levels of a case, with the intensities of units that have one; no expression that `priors` lack.
+
+    An expression by a program comes with the votes of the record, if it has any.
+    """
     known, record = case.known, case.record
     expression = known.expression if known.expression in priors.expressions else None
     graded = set(known.active()) - record.occurrence_only
     intensities = {unit: value for unit, value in (record.action_units or {}).items() if unit in graded}
-    return Evidence(expression, known.valence, known.arousal, known.units, intensities)
+    votes: dict[str, float] = {}
+    if expression is not None and record.votes and sources_of(record, known)["expression"] != PERSON:
+        named = ((label_in(EXPRESSIONS8.name, label), share) for label, share in record.votes.items())
+        votes = {name: share for name, share in named if name is not None and name in priors.expressions}
+    return Evidence(expression, known.valence, known.arousal, known.units, intensities, votes)
 
 
 def likeliest_levels(beliefs: Beliefs, case: Case) -> Levels:

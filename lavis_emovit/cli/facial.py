@@ -8,7 +8,15 @@ from typing import Annotated, Any
 import typer
 from typer import Argument, Option
 
-from lavis_emovit.cli.facial_teachers import annotate, detect, teachers
+from lavis_emovit.cli.facial_teachers import (
+    ANSWERS,
+    ChatConfigOption,
+    annotate,
+    detect,
+    fit_reliability,
+    teachers,
+)
+from lavis_emovit.cli.generate_job import given
 from lavis_emovit.errors import ConfigError, DataError
 
 app = typer.Typer(
@@ -34,13 +42,25 @@ def fit(
     split: Annotated[str | None, Option(help="Only the records of this split.")] = None,
     programs: Annotated[bool, Option("--programs", help="Also use values from tables of programs.")] = False,
     overwrite: Annotated[bool, Option("--overwrite", help="Replace existing tables.")] = False,
+    teacher: Annotated[
+        list[str] | None,
+        Option(help="Also estimate how far to trust this teacher, as of `facial annotate`; repeat it for several."),
+    ] = None,
+    answers: Annotated[
+        Path | None,
+        Option(help="Answers of `facial annotate` by the teachers; missing ones are added. Default: beside --out."),
+    ] = None,
+    images: Annotated[Path | None, Option(help="Folder of the image paths, if not that of the records.")] = None,
+    config: ChatConfigOption = None,
 ) -> None:
-    """Estimate the tables from labelled faces; `emovit generate seke --priors FILE` uses them."""
+    """Estimate the tables from labelled faces; `generate seke` and `facial annotate` use them with --priors FILE."""
     from lavis_emovit.emotion.facial import facial_priors
     from lavis_emovit.files import write_json
     from lavis_emovit.generation.seke.fitting import count_faces, fit_priors
     from lavis_emovit.records import read_records
 
+    if not teacher and (unused := given({"--answers": answers, "--images": images, "--config": config})):
+        raise ConfigError([f"{name}: is for teachers; add --teacher" for name in unused], "the options")
     if out.resolve() in [path.resolve() for path in (*records, *([base] if base is not None else []))]:
         raise DataError(f"{out}: is an input file, which would be lost; use another --out")
     if out.exists():
@@ -51,6 +71,9 @@ def fit(
     chosen = (record for path in records for record in read_records(path) if split is None or record.split == split)
     counts = count_faces(chosen, tables, active_from=active_from, programs=programs)
     fitted = fit_priors(counts, tables, smoothing=smoothing)
+    if teacher:
+        known = answers or out.parent / ANSWERS
+        fitted = fit_reliability(fitted, records, images, split, teacher, known, config, smoothing)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_json(out, fitted.model_dump(mode="json", exclude_defaults=True))
     for source, number in sorted(counts.faces.items()):
@@ -102,8 +125,8 @@ def infer(
     if label is None:
         likely = [f"{name} {share:.2f}" for name, share in beliefs.likeliest() if share >= 0.01]
         typer.echo(f"expression: {', '.join(likely)}")
-    for axis, value, given in (("valence", beliefs.valence, valence), ("arousal", beliefs.arousal, arousal)):
-        if given is None:
+    for axis, value, stated in (("valence", beliefs.valence, valence), ("arousal", beliefs.arousal, arousal)):
+        if stated is None:
             typer.echo(f"{axis}: mean {value.mean:.2f}, standard deviation {value.sd:.2f}")
     frequent = sorted(beliefs.units.items(), key=lambda item: (-item[1], item[0]))
     for unit, probability in frequent:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -15,6 +16,7 @@ from lavis_emovit.errors import ConfigError, DataError
 from lavis_emovit.paths import RECORDS_NAME
 
 if TYPE_CHECKING:
+    from lavis_emovit.emotion.facial import FacialPriors
     from lavis_emovit.records import EmotionRecord
     from lavis_emovit.teachers.annotation import Counts
     from lavis_emovit.teachers.catalogue import AnyTeacher
@@ -28,6 +30,9 @@ ImagesOption = Annotated[Path | None, Option(help="Folder of the image paths, if
 SmallestOption = Annotated[float, Option(min=0.0, help="Shorter side of the smallest face.")]
 ShownOption = Annotated[
     float, Option(min=0.0, max=10.0, help="What is shown around the box of a record, as a share of its sides.")
+]
+ChatConfigOption = Annotated[
+    Path | None, Option(help="YAML file whose section `chat` has more settings of chat models.")
 ]
 
 
@@ -71,14 +76,17 @@ def annotate(
         str | None, Option(help="Of chat:MODEL: OpenAI-compatible address up to /v1; key: OPENAI_API_KEY.")
     ] = None,
     max_usd: Annotated[float | None, Option(help="Hard limit on the cost of each chat model.")] = None,
-    config: Annotated[
-        Path | None, Option(help="YAML file whose section `chat` has more settings of chat models.")
+    config: ChatConfigOption = None,
+    priors: Annotated[
+        Path | None, Option(help="Tables of `facial fit --teacher`, by which teachers count; by default all equally.")
     ] = None,
     engine: EngineOption = "process",
     ray_address: RayAddressOption = None,
     workers: RayWorkersOption = None,
 ) -> None:
     """Let teachers name the expressions of faces; their disagreement is the uncertainty."""
+    from lavis_emovit.emotion.facial import facial_priors
+    from lavis_emovit.emotion.teacher_reliability import require_fitted
     from lavis_emovit.records import write_records, write_summary
     from lavis_emovit.teachers.annotation import Counts, ask_teachers, with_expression
     from lavis_emovit.teachers.answers import AnswerFile
@@ -89,6 +97,11 @@ def annotate(
     endpoint = given({"base_url": base_url, "max_usd": max_usd})
     chosen = find_teachers(teacher, chat_teachers(out, {**read_sections(config)["chat"], **endpoint}))
     refuse_detectors(chosen)
+    tables = None if priors is None else facial_priors(priors)
+    if tables is not None:
+        if not tables.teachers:
+            raise DataError(f"{priors}: has no reliability of teachers; use a file of `emovit facial fit --teacher`")
+        require_fitted(tables, [one.title for one in chosen])
     has_chat = any(one.startswith(CHAT) for one in teacher)
     if (endpoint or config) and not has_chat:
         raise ConfigError(["--base-url, --max-usd and --config are for chat models; add chat:MODEL"], "the options")
@@ -100,10 +113,11 @@ def annotate(
         records, root = _open(source, images, out)
         asked = ask_teachers(records, root, chosen, answers, settings, counts, opened)
         new = (
-            with_expression(record, chosen, found, settings, counts, max_entropy=max_entropy) for record, found in asked
+            with_expression(record, chosen, found, settings, counts, max_entropy=max_entropy, priors=tables)
+            for record, found in asked
         )
         write_records(out / RECORDS_NAME, new)
-    used = {**settings.model_dump(), "max_entropy": max_entropy}
+    used = {**settings.model_dump(), "max_entropy": max_entropy, **given({"priors": priors and str(priors)})}
     write_summary(out / RECORDS_NAME, root, settings=used, **counts.plain())
     print_counts(counts, out / RECORDS_NAME)
     counts.check()
@@ -161,6 +175,51 @@ def detect(
         write_summary(out / CROPS, out, settings={"size_px": size_px, "margin": margin})
     print_counts(counts, out / RECORDS_NAME, *([out / CROPS] if crops else []))
     counts.check()
+
+
+def fit_reliability(
+    priors: FacialPriors,
+    sources: Sequence[Path],
+    images: Path | None,
+    split: str | None,
+    names: Sequence[str],
+    known: Path,
+    config: Path | None,
+    smoothing: float,
+) -> FacialPriors:
+    """The fitted tables with the reliability of these teachers, estimated from labelled records files.
+
+    Args:
+        known: file of answers, to which missing ones are added.
+    """
+    from lavis_emovit.generation.seke.fitting_teachers import JudgedFace, fit_teachers, judged_faces
+    from lavis_emovit.records import find_image_root, read_records
+    from lavis_emovit.teachers.answers import AnswerFile
+    from lavis_emovit.teachers.catalogue import find_teachers
+    from lavis_emovit.teachers.choosing import FaceSettings
+    from lavis_emovit.teachers.looking import Looking
+
+    chosen = find_teachers(names, chat_teachers(known.parent, read_sections(config)["chat"]))
+    refuse_detectors(chosen)
+    skipped: Counter[str] = Counter()
+    faces: list[JudgedFace] = []
+    with AnswerFile(known) as answers:
+        for path in sources:
+            looking = Looking(find_image_root(path, images), chosen, answers, FaceSettings())
+            records = (record for record in read_records(path) if split is None or record.split == split)
+            faces += judged_faces(records, looking, priors, skipped)
+            print_counts(looking.counts)
+    fitted = fit_teachers(faces, priors, smoothing=smoothing)
+    for title, found in fitted.teachers.items():
+        rows = [(name, row) for table in found.counts.values() for name, row in table.items()]
+        right = sum(row.get(name, 0.0) for name, row in rows) / sum(sum(row.values()) for _, row in rows)
+        number = sum(title in face.votes for face in faces)
+        typer.echo(f"{title}: {number} labelled faces, {right:.1%} of its votes are right")
+    exponents = ", ".join(f"{number}: {value:.2f}" for number, value in enumerate(fitted.exponents, start=1))
+    typer.echo(f"exponents by the number of teachers together: {exponents}")
+    for reason, number in sorted(skipped.items()):
+        typer.echo(f"  skipped for the teachers: {number} {reason}")
+    return fitted
 
 
 def chat_teachers(folder: Path, values: Mapping[str, Any]) -> Callable[[str], AnyTeacher]:

@@ -6,12 +6,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Collection
 from functools import cache
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, field_validator, model_validator
 
 from lavis_emovit.errors import DataError
 from lavis_emovit.settings import Settings, nearest_name, read_settings_file
@@ -121,6 +123,27 @@ class ExpressionPrior(Settings):
         return (low + high) / 2, (high - low) / (2 * CENTRAL_90)
 
 
+class TeacherPrior(Settings):
+    """How a teacher labels each expression: its confusion matrix.
+
+    Attributes:
+        confusion: expression -> label that the teacher states -> probability, sum 1.
+        counts: source of records -> expression -> label -> faces, in which a face counts by the votes for each label.
+    """
+
+    confusion: dict[str, dict[str, Annotated[float, Field(gt=0.0, le=1.0)]]]
+    source: str
+    counts: dict[str, dict[str, dict[str, NonNegativeFloat]]] = Field(default_factory=dict)
+
+    @field_validator("confusion")
+    @classmethod
+    def _rows_sum_to_1(cls, value: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+        for name, row in value.items():
+            if abs(math.fsum(row.values()) - 1.0) > 1e-6:
+                raise ValueError(f"the probabilities of '{name}' must sum to 1 (they sum to {math.fsum(row.values())})")
+        return value
+
+
 class FacialPriors(Settings):
     version: int  # version of the tables, recorded with results
     sources: dict[str, str]
@@ -128,6 +151,9 @@ class FacialPriors(Settings):
     expressions: dict[str, ExpressionPrior]
     pairs: tuple[PairPrior, ...] = ()  # how often units occur together, beyond what expressions explain
     smoothing: float = Field(default=5.0, gt=0.0)  # faces by which `pairs` are smoothed
+    teachers: dict[str, TeacherPrior] = Field(default_factory=dict)  # name and version -> how far to trust it
+    # Exponent of the likelihood of 1, 2, ... of the teachers together: below 1 if they share errors.
+    exponents: tuple[PositiveFloat, ...] = ()
 
     @model_validator(mode="after")
     def _is_consistent(self) -> FacialPriors:
@@ -141,6 +167,13 @@ class FacialPriors(Settings):
             cited |= {prior.affect.source} if prior.affect is not None else set()
             if cited - set(self.sources):
                 raise ValueError(f"expression '{name}' cites {sorted(cited - set(self.sources))}, missing in 'sources'")
+        for title, teacher in self.teachers.items():
+            if teacher.source not in self.sources:
+                raise ValueError(f"teacher '{title}' cites '{teacher.source}', missing in 'sources'")
+            if teacher.confusion.keys() != self.expressions.keys():
+                raise ValueError(f"teacher '{title}' must have a row for each of {', '.join(self.expressions)}")
+        if len(self.exponents) != len(self.teachers):
+            raise ValueError("'exponents' must have one number for each number of teachers together, from 1 to all")
         missing = sorted(set(FACIAL_UNITS) - set(self.units))
         if missing:
             raise ValueError(f"'units' must also name action units {missing}")

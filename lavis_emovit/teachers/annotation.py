@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from lavis_emovit.boxes import part_of
 from lavis_emovit.distributed.engine import Engine, Lost, ProcessEngine
+from lavis_emovit.emotion.facial import FacialPriors
 from lavis_emovit.emotion.labels import CUSTOM_PREFIX, get_label_set
 from lavis_emovit.emotion.labels_faces import EXPRESSIONS7, FACE_SETS
 from lavis_emovit.errors import DataError, UserError, first_line
@@ -24,7 +25,7 @@ from lavis_emovit.records import EmotionRecord
 from lavis_emovit.teachers.answers import AnswerFile, AnswerRow, View
 from lavis_emovit.teachers.catalogue import AnyTeacher
 from lavis_emovit.teachers.choosing import OK, FaceSettings, choose_face
-from lavis_emovit.teachers.combining import combine
+from lavis_emovit.teachers.combining import combine, weigh
 from lavis_emovit.teachers.faces import FAULTS, UNREADABLE, Answer
 
 _KEPT_EXAMPLES = 20
@@ -197,13 +198,16 @@ def with_expression(
     counts: Counts,
     *,
     max_entropy: float = 1.0,
+    priors: FacialPriors | None = None,
 ) -> EmotionRecord:
     """The record with the combined expression of the teachers that found its face; unchanged without one.
 
-    `emotion` gets the most likely label and `votes` the mean probabilities. `extra` gets `expression_by` with the names
-    and versions of these teachers, and `expression_entropy` and `expression_mutual_information` (see `Combined`). SEKE
-    takes such an expression as known from a program. An existing emotion stays, and is compared; so do several labels,
-    votes and a ranking, which are not compared.
+    `emotion` gets the most likely label and `votes` the mean probabilities. With `priors` that have the reliability of
+    the teachers, both are of the posterior over the expressions of the record's label set (`weigh`). `extra` gets
+    `expression_by` with the names and versions of these teachers, and `expression_entropy` and
+    `expression_mutual_information` (see `Combined`). SEKE takes such an expression, with its votes, as known from a
+    program. An existing emotion stays, and is compared; so do several labels, votes and a ranking, which are not
+    compared.
 
     `counts.outcomes` gets `annotated`, `no face that can be judged`, `uncertain` (an entropy above `max_entropy`),
     `label set without this expression` or `of no facial expressions`, `already labelled, agrees` or `disagrees`, or
@@ -218,11 +222,18 @@ def with_expression(
     if not found:
         counts.outcomes["no face that can be judged"] += 1
         return record
-    combined = combine(list(found.values()))
     name = record.label_set or EXPRESSIONS7.name
     if name not in {one.name for one in FACE_SETS} and not name.startswith(CUSTOM_PREFIX):
         counts.outcomes["label set of no facial expressions"] += 1
         return record
+    if priors is None:
+        combined = combine(list(found.values()))
+    else:
+        classes = [one for one in priors.expressions if _label_in(name, one) is not None]
+        if not classes:
+            counts.outcomes["label set without this expression"] += 1
+            return record
+        combined = weigh(found, priors, classes)
     label = _label_in(name, combined.label)
     if record.emotion is not None:
         counts.outcomes[f"already labelled, {'agrees' if label == record.emotion else 'disagrees'}"] += 1

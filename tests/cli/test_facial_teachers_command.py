@@ -6,6 +6,7 @@ Properties:
 - a second run requests only what failed;
 - SEKE takes the expression as known from a program, or the teachers as annotators, from answers that are there;
 - Ray writes the same files byte for byte, although a worker is killed, which is counted;
+- tables with the reliability of teachers are fitted from labels and answers, and decide instead of the mean;
 - detection writes a record for each face, and crops whose records name the whole image;
 - an unknown teacher, one that is not installed, and unusable folders are one error that says what to do.
 """
@@ -14,15 +15,19 @@ from __future__ import annotations
 
 import json
 from importlib.util import find_spec
+from pathlib import Path
 
 import fake_teacher as fake
 import pytest
 from fake_fixtures import make_image
 from PIL import Image
 
+from lavis_emovit.emotion import facial
+from lavis_emovit.emotion.labels_faces import EXPRESSIONS7
 from lavis_emovit.records import EmotionRecord, read_records, write_records
 from lavis_emovit.teachers import catalogue
 
+PACKAGED = Path(facial.__file__).with_name("facial_priors.json")
 BOTH = ("--teacher", "happy-fake", "--teacher", "sad-fake")
 
 
@@ -154,6 +159,57 @@ def test_seke_takes_teachers_as_annotators(emovit, tmp_path, photos, two_fakes, 
     assert (
         found["levels"]["expression"]["calls_per_face"] == 1.5 and found["settings"]["teacher_reviewer"] == "sad-fake"
     )
+
+
+def test_fitted_reliability_counts(emovit, tmp_path, photos, two_fakes, requests_of):
+    folder = photos(a=fake.ONE, b=fake.NONE)
+    common = {"label_set": "neutral_happy2", "split": "train", "source": "s"}
+    labelled = [EmotionRecord(id=str(n), image="a.png", emotion="happy", **common) for n in range(3)]
+    labelled.append(EmotionRecord(id="calm", image="a.png", emotion="neutral", **common))
+    labelled.append(EmotionRecord(id="none", image="b.png", emotion="neutral", **common))
+    labelled.append(EmotionRecord(id="held", image="a.png", emotion="neutral", **{**common, "split": "test"}))
+    write_records(tmp_path / "labelled.jsonl", labelled)
+    out = tmp_path / "tables" / "fitted.json"
+    fit = ("facial", "fit", tmp_path / "labelled.jsonl", "--smoothing", "4", "--split", "train")
+    code, output, errors = emovit(*fit, "--images", folder, *BOTH, "--out", out)
+    assert code == 0, errors
+    assert "happy-fake 1.0: 4 labelled faces, 65.0% of its votes are right" in output
+    assert "skipped for the teachers: 1 faces that no teacher judges" in output and "together: 1: " in output
+    table = json.loads(out.read_text())["teachers"]["happy-fake 1.0"]
+    assert table["counts"]["s"]["neutral"] == pytest.approx({"happiness": 0.8, "neutral": 0.2})
+    # 2.4 votes of 3 faces, and 4 faces that are right as often as 2.6 of 4 votes and 2 of 4 by chance.
+    assert table["confusion"]["happiness"]["happiness"] == pytest.approx((2.4 + 4 * (2.6 + 2) / 8) / 7)
+    # No image is shown twice, also by the next commands.
+    num_asked = len(requests_of("happy"))
+    known = ("--answers", tmp_path / "tables" / "answers.jsonl")
+    assert emovit(*fit, "--images", folder, *BOTH, *known, "--out", tmp_path / "again.json")[0] == 0
+    assert (tmp_path / "again.json").read_bytes() == out.read_bytes() and len(requests_of("happy")) == num_asked == 2
+
+    annotate = ("facial", "annotate", folder, "--teacher", "happy-fake")
+    code, _, errors = emovit(*annotate, "--teacher", "sad-fake", "--out", tmp_path / "faces", "--priors", out)
+    assert code == 0, errors
+    record = read(tmp_path / "faces" / "records.jsonl")["photos/a.png"]
+    # Three of four faces are happy, and the second teacher sees sadness in all of them; the means are 0.4 and 0.3125.
+    assert record.emotion == "happiness" and record.votes["happiness"] > 0.45 and record.votes["sadness"] < 0.25
+    assert set(record.votes) == set(EXPRESSIONS7.labels)
+    assert json.loads((tmp_path / "faces" / "records.summary.json").read_text())["settings"]["priors"] == str(out)
+    bare = EmotionRecord(id="x", image="a.png", split="train", source="s")
+    write_records(tmp_path / "bare.jsonl", [bare])
+    seke = ("generate", "seke", tmp_path / "bare.jsonl", "--images", folder, *BOTH, "--priors", out)
+    code, _, errors = emovit(*seke, "--verification", "off", "--out", tmp_path / "seke")
+    assert code == 0, errors
+    assert next(read_records(tmp_path / "seke" / "records.jsonl")).emotion == "happiness"
+
+    assert emovit(*fit, "--images", folder, "--teacher", "happy-fake", "--out", tmp_path / "one.json")[0] == 0
+    for command, message in (
+        ((*fit, *known, "--out", tmp_path / "x.json"), "--answers: is for teachers; add --teacher"),
+        ((*annotate, *BOTH[2:], "--priors", tmp_path / "one.json"), "has no reliability of sad-fake 1.0"),
+        ((*seke[:-1], tmp_path / "one.json"), "has no reliability of sad-fake 1.0, only of happy-fake 1.0"),
+        ((*annotate, "--priors", PACKAGED), "has no reliability of teachers"),
+    ):
+        code, _, errors = emovit(*command, *(() if "--out" in command else ("--out", tmp_path / "bad")))
+        assert code != 0 and message in errors
+    assert not (tmp_path / "bad" / "records.jsonl").exists()
 
 
 @pytest.mark.parametrize(

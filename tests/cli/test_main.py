@@ -48,12 +48,13 @@ SURFACE = {
     "review": "--adjudicator --agreement --decisions --disputed --host --images --labels --out --port --reviewer PLACE",
     "suite export": "--options --out --to RECIPE",
     "facial annotate": "--base-url --config --engine --faces --images --max-entropy --max-usd --min-face-px --out"
-    " --ray-address --shown-margin --teacher --workers SOURCE",
+    " --priors --ray-address --shown-margin --teacher --workers SOURCE",
     "facial detect": "--crops --engine --images --margin --min-face-px --out --proxies --ray-address"
     " --shown-margin --size-px --teacher --workers SOURCE",
     "facial teachers": "--install",
     "facial check": "--active-from --out --priors --show RECORDS",
-    "facial fit": "--active-from --base --out --overwrite --programs --smoothing --split RECORDS",
+    "facial fit": "--active-from --answers --base --config --images --out --overwrite --programs --smoothing --split"
+    " --teacher RECORDS",
     "facial infer": "--arousal --coded --expression --priors --units --valence",
     "generate affect": "--about --check-overlap --config --conversations --held-out --images --out --preview --seed"
     " --shards --split RECORDS",

@@ -19,6 +19,7 @@ from lavis_emovit.generation.prompts import load_prompt
 from lavis_emovit.generation.seke.levels import Case, Levels, evidence_of, level_of, schema_of
 from lavis_emovit.generation.seke.settings import SekeSettings
 from lavis_emovit.generation.seke.views import View, shown
+from lavis_emovit.generation.seke.votes import Testimony
 
 # `model` answers differently each time, `prior` always the same, `teachers` once each.
 AnnotatorKind = Literal["model", "prior", "teachers"]
@@ -44,6 +45,7 @@ class Reply:
     status: str = "ok"
     request: str | None = None  # fingerprint in the ledger
     beliefs: Beliefs | None = None
+    testimony: Testimony | None = None  # what the beliefs follow from
     by: tuple[str, ...] = ()  # who replied, if not everybody in the annotator's name
     num_calls: int = 1  # what it cost
 

@@ -139,7 +139,7 @@ def _add_answer(outcome: Outcome, case: Case, sample: int, reply: Reply | None) 
     if reply.beliefs is not None:
         levels = likeliest_levels(reply.beliefs, case)
         attempt |= {"levels": levels.plain(), "expressions": reply.beliefs.expressions}
-        outcome.answers.append(Answer(levels, view.number, beliefs=reply.beliefs))
+        outcome.answers.append(Answer(levels, view.number, beliefs=reply.beliefs, testimony=reply.testimony))
     elif reply.text is not None:
         read = read_answer(reply.text, case)
         if isinstance(read, str):

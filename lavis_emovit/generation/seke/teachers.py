@@ -12,9 +12,11 @@ from typing import Protocol
 
 from lavis_emovit.emotion.facial import FacialPriors
 from lavis_emovit.emotion.facial_knowledge import Beliefs, Mixture, infer
+from lavis_emovit.emotion.teacher_reliability import require_fitted
 from lavis_emovit.generation.seke.annotators import AnnotatorKind, Question, Reply
 from lavis_emovit.generation.seke.levels import Case, evidence_of
 from lavis_emovit.generation.seke.settings import SekeSettings
+from lavis_emovit.generation.seke.votes import Testimony
 from lavis_emovit.records import EmotionRecord
 
 # What a teacher says about the face of a record: `ok` or why there are no expressions; label of `expressions8` ->
@@ -33,10 +35,14 @@ class TeacherAnnotator:
     """Each answer about a face is that of another teacher, in their order; the reviewer is one more teacher.
 
     A face whose expression is known is not shown to them: it gets its other levels from the tables. Without the tables
-    (`prior`), the expression is the only level.
+    (`prior`), the expression is the only level. If the tables have the reliability of teachers, their answers count by
+    it, else all equally.
 
     Args:
         teachers: those that answer, and the one that reviews behind them if `settings.teacher_reviewer` names one.
+
+    Raises:
+        ConfigError: the tables have the reliability of other teachers only.
     """
 
     kind: AnnotatorKind = "teachers"
@@ -49,6 +55,8 @@ class TeacherAnnotator:
         self.faults: dict[str, str] = {}
         self._teachers, self._priors, self._uses_tables = teachers, priors, settings.prior
         self._tables = (f"offline/priors:{priors.version}",) if settings.prior else ()
+        if settings.prior:
+            require_fitted(priors, teachers.titles)
         self._num_teachers = len(settings.teachers)
         self.name = " + ".join((*self._tables, *teachers.titles[: self._num_teachers]))
         self.reviewer = teachers.titles[-1] if settings.teacher_reviewer is not None else ""
@@ -91,14 +99,18 @@ class TeacherAnnotator:
             if reason:
                 self.faults[status] = reason
             return Reply(status=status)
+        by = (*self._tables, title)
+        evidence = evidence_of(case, self._priors)
+        if self._uses_tables and self._priors.teachers:
+            testimony = Testimony({title: expressions}, evidence, case.classes, self._priors)
+            return Reply(beliefs=testimony.conclude(case.units), testimony=testimony, by=by)
         seen = {name: share for name, share in expressions.items() if name in case.classes and share > 0.0}
         if not seen:
             return Reply(status="no_such_expression")
         if self._uses_tables:
-            evidence = evidence_of(case, self._priors)
             beliefs = infer(self._priors, evidence, classes=case.classes, units=case.units, seen=seen)
         else:
             total = math.fsum(seen.values())
             nothing = Mixture(())
             beliefs = Beliefs({name: share / total for name, share in seen.items()}, nothing, nothing, {}, {})
-        return Reply(beliefs=beliefs, by=(*self._tables, title))
+        return Reply(beliefs=beliefs, by=by)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lavis_emovit.emotion.facial_knowledge import Beliefs
+from lavis_emovit.emotion.facial import FacialPriors
+from lavis_emovit.emotion.facial_knowledge import Beliefs, Evidence, infer
+from lavis_emovit.emotion.teacher_reliability import TeacherVotes, seen_by
 from lavis_emovit.generation.seke.levels import AXES, EXPRESSION, Case, Levels, level_of
 from lavis_emovit.generation.seke.settings import Limits
 from lavis_emovit.generation.seke.uncertainty import (
@@ -21,6 +23,22 @@ from lavis_emovit.generation.seke.uncertainty import (
 
 
 @dataclass(frozen=True)
+class Testimony:
+    """What a teacher of known reliability states about a face, and what else is known about it."""
+
+    votes: TeacherVotes  # of this teacher
+    evidence: Evidence
+    classes: Sequence[str]
+    priors: FacialPriors  # with the reliability of the teacher
+
+    def conclude(self, units: Collection[int], others: Sequence[Testimony] = ()) -> Beliefs:
+        """What follows from it, together with what other teachers state about the same face."""
+        votes = {title: found for one in (self, *others) for title, found in one.votes.items()}
+        seen = seen_by(votes, self.priors)
+        return infer(self.priors, self.evidence, classes=self.classes, units=units, seen=seen)
+
+
+@dataclass(frozen=True)
 class Answer:
     """The levels of one answer, which may lack items that had enough answers before."""
 
@@ -28,6 +46,7 @@ class Answer:
     view: int = 0  # number of the view, that is of the prompt
     is_hinted: bool = False  # the prompt contained likely values from the tables
     beliefs: Beliefs | None = None  # the probabilities that `levels` are the likeliest of, if the annotator states any
+    testimony: Testimony | None = None  # what `beliefs` follow from, if the reliability of the annotator is known
 
 
 @dataclass(frozen=True)
@@ -35,7 +54,7 @@ class Estimate:
     """Combined levels with their uncertainties, by item: `expression`, `valence`, `arousal`, `unit:<number>`."""
 
     # Majority expression (the first named one of a tie), mean valence and arousal, units that are active in more than
-    # half of the answers. With stated probabilities: the likeliest by their mean.
+    # half of the answers. With stated probabilities: the likeliest by their mean, or with testimonies by all together.
     levels: Levels
     spreads: Mapping[str, Spread] = field(default_factory=dict)
     # Item -> how far answers with the tables in the prompt differ from those without. Expression: total variation
@@ -88,10 +107,17 @@ def combine(answers: Sequence[Answer], case: Case) -> Estimate:
 def combine_item(item: str, answers: Sequence[Answer], num_classes: int) -> tuple[Any, Spread]:
     """Combined value and uncertainty of one item that all of the answers contain.
 
-    Either all answers have `beliefs`, or none.
+    Either all answers have `beliefs`, or none; the same with testimonies.
     """
     if stated := [answer.beliefs for answer in answers if answer.beliefs is not None]:
-        return _combine_stated(item, stated, num_classes)
+        value, spread = _combine_stated(item, stated, num_classes)
+        testimonies = [answer.testimony for answer in answers if answer.testimony is not None]
+        if len(testimonies) > 1:
+            units = [int(item.removeprefix("unit:"))] if level_of(item) == "units" else []
+            together = testimonies[0].conclude(units, testimonies[1:])
+            value, whole = _combine_stated(item, [together], num_classes)
+            spread = replace(spread, total=whole.total)
+        return value, spread
     groups: dict[int, list[Any]] = {}
     for answer in answers:
         groups.setdefault(answer.view, []).append(answer.levels.get(item))

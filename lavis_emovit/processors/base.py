@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -81,6 +81,7 @@ class ImageProcessor(BaseProcessor):
         Raises:
             DataError: it cannot be decoded, the box has no area in it, or it is a clip and the settings have no
                 `frames`; clips or `frames` with `box: both`.
+            WeightsError: the model reads one image and gets several.
         """
         frames, show = self.frames, show or self.box
         if shows_both(show) and (clip is not None or frames is not None):
@@ -91,18 +92,20 @@ class ImageProcessor(BaseProcessor):
             images = shown(image, box, show)
             if shows_both(show):
                 return self.beside(images, seed), None
-            found = self(images[0], seed=seed)
             if frames is None:
-                return found, None
-            return torch.stack([found] * frames.num_frames, dim=1), (0.0,) * frames.num_frames
+                return self(images[0], seed=seed), None
+            return self.over_time(images, frames.num_frames, seed), (0.0,) * frames.num_frames
         if frames is None:
             raise DataError(NO_FRAMES)
         draw = seed if self.is_random else None
-        pixels, times_s = [], []
-        for time_s, image in read_frames(data, clip, frames, seed=draw, min_side_px=min_side_px):
-            pixels.append(self(shown(image, box, show)[0], seed=seed))
-            times_s.append(round(time_s, 3))
-        return torch.stack(pixels, dim=1), tuple(times_s)
+        times_s: list[float] = []
+
+        def pixels() -> Iterator[Image.Image]:
+            for time_s, image in read_frames(data, clip, frames, seed=draw, min_side_px=min_side_px):
+                times_s.append(round(time_s, 3))
+                yield shown(image, box, show)[0]
+
+        return self.over_time(pixels(), frames.num_frames, seed), tuple(times_s)
 
     def beside(self, images: Sequence[Image.Image], seed: int | None) -> Any:
         """The whole image and the crop as one model input, float32 [3, 2, H, W]; without a crop, the whole one twice.
@@ -111,6 +114,11 @@ class ImageProcessor(BaseProcessor):
         """
         found = [self(image, seed=seed) for image in images]
         return torch.stack([found[0], found[-1]], dim=1)
+
+    def over_time(self, frames: Iterable[Image.Image], num_frames: int, seed: int | None) -> Any:
+        """The frames of a clip as one model input, float32 [3, num_frames, H, W]; an image is shown in every frame."""
+        found = [self(frame, seed=seed) for frame in frames]
+        return torch.stack(found * num_frames if len(found) == 1 else found, dim=1)
 
     def stack(self, images: Sequence[torch.Tensor]) -> torch.Tensor:
         """A batch of images from this processor, float32 [B, 3, image_size, image_size]; clips have [B, 3, F, ...]."""

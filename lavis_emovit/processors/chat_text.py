@@ -1,9 +1,9 @@
 """The text around a question and an answer, as the processor of an image-text model writes it.
 
-A text is `[beginning with the image or two][tail][question][after][lead][answer][end]`. All but question and answer are
+A text is `[beginning with the images][tail][question][after][lead][answer][end]`. All but question and answer are
 constant and come from the processor's chat template, or from a template of ours. The beginning ends with the last token
-of the image. That token is special, so no tokenizer joins it with what follows: the text behind it can be tokenised by
-itself, with the same result as in the whole text.
+of the last image. That token is special, so no tokenizer joins it with what follows: the text behind it can be
+tokenised by itself, with the same result as in the whole text.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class ChatText:
                 f"{name}: the system's turn (model.system) would have no effect, because its chat template, or your "
                 "template, leaves it out; write it into model.template, or remove it"
             )
-        self._asked = asked
+        self._asked = {1: asked}  # number of images -> text
         try:
             found = self._process(asked, [Image.new("RGB", (56, 56))])  # of any size
         except Exception as error:  # processors raise anything
@@ -100,40 +100,47 @@ class ChatText:
             )
 
     def read(self, images: Sequence[Image.Image]) -> PreparedImage:
-        """One RGB image, or two, with the beginning of the text; WeightsError if the model cannot read two."""
-        found = self._process(self._asked if len(images) == 1 else self._asked_of_two, images)
+        """RGB images with the beginning of the text; WeightsError if the model cannot read as many."""
+        found = self._process(self._asked_of(len(images)), images)
         ids = found["input_ids"][0]
         last = int((ids == self.image_token_id).nonzero()[-1]) + 1
         kinds = found[self.kinds_key] if self.kinds_key is not None else None
         features = {name: value for name, value in found.items() if name not in _TEXT_KEYS}
-        return PreparedImage(ids[:last], None if kinds is None else kinds[0][:last], features, len(images))
+        sizes_px = tuple(image.size for image in images)
+        return PreparedImage(ids[:last], None if kinds is None else kinds[0][:last], features, sizes_px)
 
     @cached_property
     def reads_two(self) -> bool:
         """Whether the model can read two images."""
         try:
-            return bool(self._asked_of_two)
+            return bool(self._asked_of(2))
         except WeightsError:
             return False
 
-    @cached_property
-    def _asked_of_two(self) -> str:
-        """The text with the places of two images, of which all behind the last one is as in that with one."""
-        advice = "which `box: both` shows; set `box` of the vis_processor to crop or whole"
+    def _asked_of(self, num_images: int) -> str:
+        """The text with the places of some images, of which all behind the last one is as in that with one."""
+        if (known := self._asked.get(num_images)) is not None:
+            return known
+        advice = "as `box: both` and the frames of clips show them; set `box` of the vis_processor to crop or whole, "
+        advice += "and its frames.num_frames to 1"
         if self._template is not None:
-            raise WeightsError(f"{self._name}: its template has the place of one image and not of two, {advice}")
-        asked, image = self._render(_QUESTION, num_images=2), Image.new("RGB", (56, 56))
+            reason = f"its template has the place of one image and not of {num_images}"
+            raise WeightsError(f"{self._name}: {reason}, {advice}")
+        asked, image = self._render(_QUESTION, num_images=num_images), Image.new("RGB", (56, 56))
         try:
-            one, two = (
+            one, several = (
                 self._process(text, images)["input_ids"][0].tolist()
-                for text, images in ((self._asked, [image]), (asked, [image, image]))
+                for text, images in ((self._asked[1], [image]), (asked, [image] * num_images))
             )
         except Exception as error:  # processors raise anything
-            raise WeightsError(f"{self._name}: it cannot read two images ({first_line(error)}), {advice}") from error
-        behind_one, behind_two = (ids[::-1].index(self.image_token_id) for ids in (one, two))
-        is_twice = two.count(self.image_token_id) == 2 * one.count(self.image_token_id)
-        if not is_twice or one[len(one) - behind_one :] != two[len(two) - behind_two :]:
-            raise WeightsError(f"{self._name}: its chat template writes no two images before a question, {advice}")
+            reason = f"it cannot read {num_images} images ({first_line(error)})"
+            raise WeightsError(f"{self._name}: {reason}, {advice}") from error
+        behind_one, behind_all = (ids[::-1].index(self.image_token_id) for ids in (one, several))
+        has_all = several.count(self.image_token_id) == num_images * one.count(self.image_token_id)
+        if not has_all or one[len(one) - behind_one :] != several[len(several) - behind_all :]:
+            reason = f"its chat template does not write {num_images} images before a question"
+            raise WeightsError(f"{self._name}: {reason}, {advice}")
+        self._asked[num_images] = asked
         return asked
 
     def prompts(self, questions: Sequence[str]) -> list[list[int]]:

@@ -21,25 +21,30 @@ from lavis_emovit.settings import nearest_name
 
 @registry.register_processor("emovit_image_text")
 class EmovitImageTextProcessor(ImageProcessor):
-    """An image, or two, with the beginning of the text that its model reads; the processor is loaded on first use."""
+    """Images with the beginning of the text that their model reads; the model's processor is loaded on first use."""
 
     settings_class = ImageTextSettings
     settings: ImageTextSettings
+    is_random = True  # of clips, the frames alone
 
     def __call__(self, item: Image.Image, seed: int | None = None) -> PreparedImage:
         """An image as model input, of any size; `seed` has no effect."""
-        return self.beside([item], seed)
+        return self.beside([item])
 
-    def beside(self, images: Sequence[Image.Image], seed: int | None = None) -> PreparedImage:
+    def beside(self, images: Iterable[Image.Image], seed: int | None = None) -> PreparedImage:
         """The whole image and the crop in one text; without a crop, the whole image alone.
 
-        WeightsError if the model cannot read two images.
+        WeightsError if the model cannot read as many images.
         """
         return self.chat.read([self._scaled(to_rgb(image)) for image in images])
 
+    def over_time(self, frames: Iterable[Image.Image], num_frames: int, seed: int | None = None) -> PreparedImage:
+        """The frames in one text, in the order of time; an image is shown once. WeightsError as in `beside`."""
+        return self.beside(frames)
+
     @property
     def reads_both(self) -> bool:
-        return self.chat.reads_two
+        return super().reads_both and self.chat.reads_two
 
     def _scaled(self, image: Image.Image) -> Image.Image:
         if max(image.size) > self.settings.max_side_px:

@@ -1,7 +1,7 @@
 """Images as an image-text model of transformers reads them: of any size, with any number of tokens.
 
-Legend: `B` images, `P` tokens of the beginning of a text, up to the last token of its image. With `box: both`, an image
-here is the whole image and the crop, one after the other in one text.
+Legend: `B` images, `P` tokens of the beginning of a text, up to the last token of its image. An image here may be
+several, one after the other in one text: the frames of a clip, or the whole image and the crop with `box: both`.
 """
 
 from __future__ import annotations
@@ -22,13 +22,17 @@ class PreparedImage:
         ids: long [P], the tokens from the beginning of the text to the last token of the image.
         kinds: long [P], what the model's processor says of each token (0 is text), or None.
         features: what else the processor returns for one image, such as `pixel_values` and `image_grid_thw`.
-        num_images: 2 with a crop, else 1.
+        sizes_px: width and height of each image.
     """
 
     ids: torch.Tensor
     kinds: torch.Tensor | None
     features: dict[str, torch.Tensor]
-    num_images: int = 1
+    sizes_px: tuple[tuple[int, int], ...]
+
+    @property
+    def num_images(self) -> int:
+        return len(self.sizes_px)
 
     @property
     def nbytes(self) -> int:
@@ -45,6 +49,17 @@ class PreparedImage:
         features = {name: change(value) for name, value in self.features.items()}
         kinds = None if self.kinds is None else change(self.kinds)
         return replace(self, ids=change(self.ids), kinds=kinds, features=features)
+
+    def still_at_each_frame(self) -> list[PreparedImage]:
+        """See `LanguageModel`; none if frames differ in size, because their tokens cannot be exchanged."""
+        if len(set(self.sizes_px)) > 1:
+            return []
+        frames, copies = range(self.num_images), []
+        for place in frames:
+            shown = [(place - 1 if place else 1) if frame == place else frame for frame in frames]
+            features = {name: _in_order(value, shown) for name, value in self.features.items()}
+            copies.append(replace(self, features=features))
+        return copies
 
 
 @dataclass(frozen=True)
@@ -88,6 +103,13 @@ class PreparedImages:
         """
         chosen = self.images if numbers is None else [self.images[number] for number in numbers]
         return {name: _concatenate([image.features[name] for image in chosen]) for name in chosen[0].features}
+
+
+def _in_order(feature: torch.Tensor, numbers: Sequence[int]) -> torch.Tensor:
+    """A feature of equal images with these in place of its own; they are along its first dimension that has them."""
+    dim = next(dim for dim, size in enumerate(feature.shape) if size >= len(numbers))
+    parts = feature.chunk(len(numbers), dim)
+    return torch.cat([parts[number] for number in numbers], dim)
 
 
 def _concatenate(tensors: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -14,28 +14,34 @@ from lavis_emovit.images import CLIP_MEAN, CLIP_STD
 from lavis_emovit.settings import Settings, SettingsT, added_field, valid_settings
 
 
-class _BoxedSettings(Settings):
-    box: BoxSettings | None = added_field(None)  # what is shown of a record with a box; null: the whole image
+class _FramedSettings(Settings):
+    """Settings of processors of images and clips.
+
+    Attributes:
+        box: what is shown of a record with a box; null: the whole image.
+        frames: which frames of clips are looked at; null: there are only images.
+    """
+
+    box: BoxSettings | None = added_field(None)
+    frames: FrameSettings | None = None
 
     @property
     def num_frames(self) -> int:
         """How many images a model gets for a record: those of a clip, or the whole image and the crop."""
-        frames: FrameSettings | None = getattr(self, "frames", None)
-        return frames.num_frames if frames is not None else 2 if shows_both(self.box) else 1
+        return self.frames.num_frames if self.frames is not None else 2 if shows_both(self.box) else 1
+
+    @model_validator(mode="after")
+    def _no_clips_beside_crops(self) -> _FramedSettings:
+        if self.frames is not None and shows_both(self.box):
+            raise ValueError(BOTH_OF_CLIPS)
+        return self
 
 
-class _ImageSettings(_BoxedSettings):
+class _ImageSettings(_FramedSettings):
     image_size: int = Field(default=224, ge=8, le=4096)
     mean: tuple[float, float, float] = CLIP_MEAN
     std: tuple[float, float, float] = CLIP_STD
     draft: bool = True
-    frames: FrameSettings | None = None  # which frames of clips are looked at; null: there are only images
-
-    @model_validator(mode="after")
-    def _no_clips_beside_crops(self) -> _ImageSettings:
-        if self.frames is not None and shows_both(self.box):
-            raise ValueError(BOTH_OF_CLIPS)
-        return self
 
 
 class ImageEvalSettings(_ImageSettings):
@@ -67,7 +73,7 @@ class ImageTrainSettings(_ImageSettings):
         return self
 
 
-class ImageTextSettings(_BoxedSettings):
+class ImageTextSettings(_FramedSettings):
     """`emovit_image_text`: an image as the processor of an image-text model of transformers returns it.
 
     Attributes:
@@ -76,6 +82,7 @@ class ImageTextSettings(_BoxedSettings):
         template: for models without a chat template: text with `{question}` and the model's image token in it.
         system: the system's turn; null: what the chat template writes by itself.
         options: keyword arguments of `AutoProcessor.from_pretrained`, such as `max_pixels`.
+        frames: of clips, as images of one text in the order of time.
     """
 
     name: Literal["emovit_image_text"] = "emovit_image_text"
@@ -85,6 +92,7 @@ class ImageTextSettings(_BoxedSettings):
     template: str | None = None
     system: str | None = None
     options: dict[str, Any] = Field(default_factory=dict)
+    frames: FrameSettings | None = added_field(None)
 
 
 class TextSettings(Settings):

@@ -18,6 +18,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from lavis_emovit.boxes import box_identity, shows_both
+from lavis_emovit.clips.clip import FrameSettings
 from lavis_emovit.errors import ConfigError
 from lavis_emovit.paths import find_recipe
 from lavis_emovit.recipes import (
@@ -247,8 +248,8 @@ def _with_processor(
     own = f"{getattr(model, 'arch', '')} reads images with the processor of its weights"
     found: dict[str, Settings] = {}
     for name in datasets:
-        if _has_more_than_boxes((given[name] or {}).get("vis_processor")):
-            advice = "remove all but `box` (model.max_side_px and model.processor set that one)"
+        if _sets_the_processor((given[name] or {}).get("vis_processor")):
+            advice = "remove all but `box` and `frames` (model.max_side_px and model.processor set that one)"
             problems.append(f"datasets.{name}.vis_processor: {own}; {advice}")
         buckets = getattr(datasets[name], "length_buckets", None)
         shares = getattr(model, "share_prefix", False)
@@ -256,16 +257,23 @@ def _with_processor(
             advice = "set it to the most tokens of an image (docs/models.md), which its questions share"
             problems.append(f"datasets.{name}.length_buckets.image_tokens: max_tokens counts images too; {advice}")
         pair: Any = datasets[name].vis_processor  # type: ignore[attr-defined]
-        nodes = {split: {**node, **box_identity(box_of(datasets[name], split))} for split in ("train", "eval")}
+        nodes = {split: {**node, **_shown_of(getattr(pair, split, None))} for split in ("train", "eval")}
         trees[name]["vis_processor"] = nodes
         found[name] = datasets[name].model_copy(update={"vis_processor": type(pair)(**nodes)})
     return found
 
 
-def _has_more_than_boxes(given: Any) -> bool:
-    """Whether the `vis_processor` of a recipe says anything besides what is shown of records with a box."""
+def _sets_the_processor(given: Any) -> bool:
+    """Whether the `vis_processor` of a recipe says more than what is shown of records with a box, and of clips."""
     parts = given.values() if isinstance(given, Mapping) else [given]
-    return any(not isinstance(part, Mapping) or set(part) - {"box"} for part in parts if part)
+    return any(not isinstance(part, Mapping) or set(part) - {"box", "frames"} for part in parts if part)
+
+
+def _shown_of(processor: Any) -> dict[str, Any]:
+    """What the settings of an image processor show of records with a box, and of clips."""
+    frames: FrameSettings | None = getattr(processor, "frames", None)
+    own = {} if frames is None else {"frames": frames.model_dump(mode="json")}
+    return {**box_identity(getattr(processor, "box", None)), **own}
 
 
 def _check_image_sizes(model: Settings | None, datasets: Mapping[str, Settings]) -> list[str]:

@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 
 from lavis_emovit.boxes import BoxSettings
-from lavis_emovit.clips.clip import Clip
+from lavis_emovit.clips.clip import Clip, FrameSettings
 from lavis_emovit.clips.reading import bundle_of
 from lavis_emovit.datasets.settings import DatasetSettings
 from lavis_emovit.datasets.shard_dataset import EmotionShardDataset
@@ -286,17 +286,19 @@ def test_recipes_show_the_same_in_training_and_evaluation():
     assert wide.datasets["emoset_sketch"].vis_processor.eval.box == BoxSettings(show="crop", margin=0.5)
 
 
-def test_models_with_their_own_processor_take_only_the_box():
+def test_models_with_their_own_processor_take_only_the_box_and_the_frames():
+    shown = {"box": "crop", "frames": {"num_frames": 3}}
     dataset = DatasetSettings.model_validate({
         "build_info": {"annotations": {}, "images": {"storage": "x"}},
-        "vis_processor": {split: {"name": f"emovit_image_{split}", "box": "crop"} for split in ("train", "eval")},
+        "vis_processor": {split: {"name": f"emovit_image_{split}", **shown} for split in ("train", "eval")},
     })  # fmt: skip
     model = SimpleNamespace(arch="a", image_processor=lambda: {"name": "emovit_image_text", "pretrained": "p"})
     problems, trees = [], {"people": {}}
-    given = {"people": {"vis_processor": {"train": {"box": "crop"}, "eval": {"box": "crop"}}}}
+    given = {"people": {"vis_processor": {"train": dict(shown), "eval": dict(shown)}}}
     found = config._with_processor(model, given, trees, {"people": dataset}, problems)
     assert problems == [] and found["people"].vis_processor.train.box == CROP
+    assert found["people"].vis_processor.train.frames == FrameSettings(num_frames=3)
     assert trees["people"]["vis_processor"]["eval"]["box"] == {"show": "crop", "margin": 0.0}
     given["people"]["vis_processor"]["train"]["image_size"] = 32
     config._with_processor(model, given, trees, {"people": dataset}, problems)
-    assert len(problems) == 1 and "remove all but `box`" in problems[0]
+    assert len(problems) == 1 and "remove all but `box` and `frames`" in problems[0]

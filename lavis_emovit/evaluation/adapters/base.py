@@ -124,7 +124,7 @@ class LanguageModel(EvaluatedModel, Protocol):
 
     def still_at_each_frame(self, clip: Any) -> list[Any]:
         """Copies of a prepared clip; in number n, frame n shows what the one before it shows, the first what the second
-        shows. None from a model that reads only images.
+        shows. None from a model that reads only images, or that cannot exchange these frames.
         """
         return []
 

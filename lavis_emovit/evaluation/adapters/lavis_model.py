@@ -136,7 +136,10 @@ class LavisModel(LanguageModel):
         return dict(self._identity)
 
     def prepare(self, image_bytes: bytes, *, max_pixels: int | None = None) -> torch.Tensor:
-        """A normalised image, float32 [3, H, W]; of a model of clips [3, F, H, W]. See `decode_image`."""
+        """A normalised image, float32 [3, H, W]; of a model of clips [3, F, H, W]. See `decode_image`.
+
+        Models of the family `image_text` get a `PreparedImage` here and for clips.
+        """
         return self._image_processor.read(image_bytes, max_pixels=max_pixels)[0]
 
     def prepare_both(self, data: bytes, box: Box | None, show: BoxSettings) -> Any:
@@ -149,8 +152,12 @@ class LavisModel(LanguageModel):
         """A normalised clip, float32 [3, F, H, W]."""
         return self._image_processor.read(data, clip, box, show=show or WHOLE)
 
-    def still_at_each_frame(self, clip: torch.Tensor) -> list[torch.Tensor]:
+    def still_at_each_frame(self, clip: Any) -> list[Any]:
         """See `LanguageModel`; F clips, each float32 [3, F, H, W]."""
+        from lavis_emovit.processors.prepared import PreparedImage
+
+        if isinstance(clip, PreparedImage):
+            return clip.still_at_each_frame()
         copies = [clip.clone() for _ in range(clip.shape[1])]
         for place, copy in enumerate(copies):
             copy[:, place] = clip[:, place - 1 if place else 1]

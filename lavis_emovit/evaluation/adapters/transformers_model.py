@@ -15,13 +15,14 @@ from typing import Any, Literal
 from PIL import Image
 from pydantic import Field
 
+from lavis_emovit.clips.clip import FrameSettings
 from lavis_emovit.errors import UserError, first_line
 from lavis_emovit.evaluation.adapters.base import Failure, LanguageModel, ModelPlace, register_adapter
-from lavis_emovit.evaluation.adapters.lavis_model import LavisModel
+from lavis_emovit.evaluation.adapters.lavis_model import LavisModel, with_frames
 from lavis_emovit.evaluation.benchmarks import Method
 from lavis_emovit.evaluation.questions import Question
 from lavis_emovit.images import decode_image
-from lavis_emovit.settings import Settings
+from lavis_emovit.settings import Settings, added_field
 
 PRECISIONS = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 
@@ -38,6 +39,7 @@ class TransformersModelSettings(Settings):
         max_side_px: larger images are scaled down before the model's own processor gets them.
         rows_per_pass: questions of one forward pass; of a model that reads a question without its answer, questions
             with one candidate each.
+        frames: which frames of clips a model of the family `image_text` gets; null: clips are errors in their rows.
     """
 
     adapter: Literal["transformers"]
@@ -48,6 +50,7 @@ class TransformersModelSettings(Settings):
     prompt: str | None = None
     max_side_px: int = Field(default=1024, ge=32)
     rows_per_pass: int = Field(default=8, ge=1)
+    frames: FrameSettings | None = added_field(None)
 
 
 class ImageTextModel(LavisModel):
@@ -77,7 +80,10 @@ class ImageTextModel(LavisModel):
             with torch.inference_mode():
                 return function()
 
-        super().__init__(model.to(device), *model.processors(), run=run, device=device)
+        images, texts = model.processors()
+        if settings.frames is not None:
+            images = with_frames(images, settings.frames)
+        super().__init__(model.to(device), images, texts, run=run, device=device)
         self.settings = settings
 
     def identity(self) -> dict[str, Any]:
@@ -113,6 +119,8 @@ class QuestionAloneModel(LanguageModel):
         from lavis_emovit.distributed.devices import choose_device
         from lavis_emovit.models.image_text.parts import has_encoder
 
+        if settings.frames is not None:
+            raise UserError(f"{settings.path}: its model reads one image; remove `frames`")
         self.settings, self._torch = settings, torch
         device = choose_device(settings.device)
         with explain_loading(settings.path, "image-text"):
@@ -247,6 +255,7 @@ def _identity(settings: TransformersModelSettings, model: Any) -> dict[str, Any]
         "dtype": settings.dtype,
         "prompt": settings.prompt,
         "max_side_px": settings.max_side_px,
+        **({} if settings.frames is None else {"clip_frames": settings.frames.model_dump()}),
     }
 
 

@@ -37,7 +37,7 @@ class Run:
     Attributes:
         labels: the token that each position predicts, on the CPU.
         places: of each pair, the position that predicts the first token of its answer.
-        num_images: images that are encoded; with `box: both`, two of a record with a box.
+        num_images: images that are encoded, with every frame of a clip; with `box: both`, two of a record with a box.
         row: the packed row, None for padded ones.
     """
 

@@ -385,7 +385,8 @@ class ImageText(BaseEmotionModel):
                 raise DataError(
                     f"image {number} of the batch{name} does not fit: {num_image} tokens up to its end, "
                     f"{len(prompt)} of the question and up to {longest} of the answer are {total}, the language "
-                    f"model's context is {context}; lower model.max_side_px or the pixels in model.processor"
+                    f"model's context is {context}; lower model.max_side_px, the pixels in model.processor or the "
+                    "number of frames"
                 )
 
     # Description

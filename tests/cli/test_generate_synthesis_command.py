@@ -5,6 +5,7 @@
 - Rejected replies are counted by reason and listed; faces without a truth are counted and not sent.
 - The same command again sends nothing and writes the same; the next model's texts replace earlier ones, and faces
   without a new text keep theirs, unless the truth has changed.
+- With a recipe, one command writes, trains and writes again; it resumes behind a training that failed.
 - The rounds are over when the acceptance rate no longer rises; then, and for models of earlier rounds, it is an error.
 """
 
@@ -16,6 +17,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from PIL import Image
 
 from lavis_emovit.cli.main import EXIT_USER_ERROR, main
@@ -186,3 +188,78 @@ def test_bad_input_says_what_to_do(faces, tmp_path, capsys):
         with ChatServer(script) as server:
             assert faces("m1", server) == EXIT_USER_ERROR
         assert "rounds.json: not a list of rounds" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_rounds_with_training_between_them(faces, tmp_path, monkeypatch, capfd):
+    """A chat model writes, what passed trains the tiny model, which writes next and cannot do it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EMOVIT_DATA", str(tmp_path / "data"))
+    init = ["init", "records.jsonl", "--name", "faces", "--model", "emovit_tiny", "--splits", "train=1"]
+    assert main(init) == 0, capfd.readouterr().err
+    recipe = yaml.safe_load(Path("faces.yaml").read_text())
+    recipe["run"] |= {"max_steps": 2, "warmup_steps": 1, "device": "cpu", "num_threads": 1}
+    Path("short.yaml").write_text("chat: {max_output_tokens: 40}")
+    options = ("--recipe", "faces.yaml", "--config", "short.yaml", "--device", "cpu")
+    with ChatServer(script) as server:
+        Path("faces.yaml").write_text(yaml.safe_dump({**recipe, "run": {**recipe["run"], "max_stepps": 2}}))
+        assert faces("m2", server, *options) == EXIT_USER_ERROR
+        errors = capfd.readouterr().err
+        assert "run.max_stepps" in errors and "the training of faces-1 ended with code 2" in errors
+        # The same command resumes behind the round.
+        Path("faces.yaml").write_text(yaml.safe_dump(recipe))
+        assert faces("m2", server, *options) == 0, capfd.readouterr().err
+        assert server.num_requests == 4
+        rounds = json.loads((tmp_path / "out" / "rounds.json").read_text())
+        assert [(one["model"], one["num_accepted"]) for one in rounds] == [("m2", 4), ("faces-1", 0)]
+        output = capfd.readouterr().out
+        assert "2 rounds; the highest acceptance rate is 100.0%, of m2" in output
+        run = tmp_path / "out" / "runs" / "faces-1"
+        steps = [row for row in map(json.loads, (run / "log.jsonl").read_text().splitlines()) if row["event"] == "step"]
+        assert len(steps) == 2
+        # It was trained on the accepted texts, which stay.
+        prepared = json.loads((tmp_path / "out" / "runs" / "faces-1-shards" / "prepared.json").read_text())
+        assert prepared["instructions"]["splits"]["train"]["pairs"]["explanation"] == 4
+        assert texts(tmp_path)["f/0"] == [(GOOD, "synthesis/1 chat:m2#0")]
+        # Nothing is left to do.
+        assert faces("m2", server, *options) == 0 and server.num_requests == 4
+        assert "2 rounds" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("content", "more", "message"),
+    [
+        ("run: {}", (), "datasets: must name the dataset"),
+        ("datasets: {a: {}, b: {}}", (), "datasets: a, b; choose one of them with --dataset"),
+        ("datasets: {faces: {}}", ("--dataset", "face"), "no dataset 'face' (did you mean 'faces'?)"),
+        ("datasets: {faces: {}}", ("--dry-run",), "--dry-run: does not go with --recipe"),
+        ("datasets: {faces: {}}", ("--start", "run"), "--start: writes in place of --model"),
+        (None, ("--rounds", "3"), "--rounds: is for rounds with training; add --recipe"),
+    ],
+)
+def test_rounds_that_cannot_run(faces, tmp_path, capsys, content, more, message):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(content or "")
+    with ChatServer(script) as server:
+        assert faces("m2", server, *(("--recipe", str(recipe)) if content else ()), *more) == EXIT_USER_ERROR
+        assert message in capsys.readouterr().err and server.num_requests == 0
+
+
+def test_no_training_without_texts(faces, tmp_path, capsys):
+    (tmp_path / "recipe.yaml").write_text("datasets: {faces: {}}")
+    with ChatServer(lambda body, num_before: Action("I see a face.")) as server:
+        assert faces("m1", server, "--recipe", str(tmp_path / "recipe.yaml")) == EXIT_USER_ERROR
+        assert "no record got any result" in capsys.readouterr().err
+        assert faces("m1", server, "--recipe", str(tmp_path / "recipe.yaml")) == EXIT_USER_ERROR
+        assert "no text has passed, so there is nothing to train on" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "runs").exists()
+
+
+def test_a_model_that_cannot_be_served(faces, tmp_path, capsys):
+    (tmp_path / "recipe.yaml").write_text("datasets: {faces: {}}")
+    (tmp_path / "nothing").mkdir()
+    command = ["generate", "synthesis", str(tmp_path / "records.jsonl"), "--out", str(tmp_path / "out")]
+    rounds = ["--recipe", str(tmp_path / "recipe.yaml"), "--start", str(tmp_path / "nothing")]
+    assert main([*command, *rounds]) == EXIT_USER_ERROR
+    errors = capsys.readouterr().err
+    assert "nothing: cannot be served, see" in errors and "serve.log" in errors

@@ -3,10 +3,11 @@
     python tools/bench/seke_teachers.py
 
 The expression of the London Faces is hidden and completed from the answers of the teachers, with one switch changed in
-each row. It is their only level, so valence and arousal and action units cannot be hidden, and the tables know no other
-level of a face: what they contribute here is how frequent each expression is, estimated from the other half of the
-people. Thresholds are also fitted on the other half. Intervals (95 %) resample people. The answers of the teachers are
-kept in a folder and shared with `teachers.py`, so each photograph is shown to each teacher once.
+each row. It is their only level, so valence and arousal and action units cannot be hidden (see `seke_levels.py`), and
+the tables know no other level of a face: what they contribute here is how frequent each expression is, estimated from
+the other half of the people, and in some rows how far to trust each teacher. Thresholds are also fitted on the other
+half. Intervals (95 %) resample people. The answers of the teachers are kept in a folder and shared with `teachers.py`,
+so each photograph is shown to each teacher once.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from lavis_emovit.evaluation.metrics.calibration import calibration
 from lavis_emovit.evaluation.metrics.resampling import Resamples
 from lavis_emovit.generation.seke.completion import Outcome, complete
 from lavis_emovit.generation.seke.fitting import count_faces, fit_priors
+from lavis_emovit.generation.seke.fitting_teachers import fit_teachers, judged_faces
 from lavis_emovit.generation.seke.levels import EXPRESSION, Levels, case_of
 from lavis_emovit.generation.seke.settings import SekeSettings
 from lavis_emovit.generation.seke.teachers import TeacherAnnotator
@@ -48,7 +50,8 @@ class Method(NamedTuple):
     """What a row changes of the default."""
 
     teachers: tuple[str, ...] = ALL
-    tables: str = "fitted"  # `fitted` on the other half of the people, or `packaged`
+    # `packaged`, or from the other half of the people: `fitted`, and `reliability`, with that of the teachers
+    tables: str = "fitted"
     more: dict[str, Any] = {}  # noqa: RUF012 - a NamedTuple's defaults are shared, and this one is never changed
 
 
@@ -56,11 +59,13 @@ METHODS = {
     DEFAULT: Method(),
     "no tables": Method(more={"prior": False}),
     "packaged tables": Method(tables="packaged"),
+    "fitted reliability": Method(tables="reliability"),
     "face-api alone": Method(("face-api",)),
     "human alone": Method(("human",)),
     "fer alone": Method(("fer",)),
     "another teacher while uncertain": Method(more={"n0": 1}),
     "the same, fer first": Method(ALL[::-1], more={"n0": 1}),
+    "face-api with fitted reliability": Method(("face-api",), tables="reliability"),
     "face-api and human": Method(ALL[:2]),
     "face-api and human, fer reviews": Method(ALL[:2], more={"teacher_reviewer": "fer", "review": "blind"}),
     "face-api, human reviews": Method(ALL[:1], more={"teacher_reviewer": "human", "review": "blind"}),
@@ -79,6 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     tables = {"packaged": [facial_priors()] * 2, "fitted": [_fit(half) for half in reversed(halves)]}
     rows: dict[str, Any] = {}
     with AnswerFile(arguments.work / "answers.jsonl") as answers:
+        tables["reliability"] = [_fit_teachers(half, answers) for half in reversed(halves)]
         for name, method in METHODS.items():
             settings = SekeSettings(teachers=method.teachers, **method.more)
             outcomes = [
@@ -112,6 +118,11 @@ def _halves(records: Sequence[EmotionRecord]) -> list[list[EmotionRecord]]:
 def _fit(records: Sequence[EmotionRecord]) -> FacialPriors:
     base = facial_priors()
     return fit_priors(count_faces(records, base), base)
+
+
+def _fit_teachers(records: Sequence[EmotionRecord], answers: AnswerFile) -> FacialPriors:
+    teachers, priors = Looking(FOLDER, find_teachers(ALL), answers, FaceSettings()), _fit(records)
+    return fit_teachers(list(judged_faces(records, teachers, priors, Counter())), priors)
 
 
 def complete_half(
@@ -167,8 +178,7 @@ def measure(outcomes: Sequence[Outcome], halves: Sequence[Sequence[Outcome]], se
 
 def _ece(outcomes: Sequence[Outcome]) -> dict[str, float]:
     names = list(EXPRESSIONS7.labels)
-    stated = [[answer.beliefs.expressions for answer in one.answers if answer.beliefs is not None] for one in outcomes]
-    shares_NC = np.array([[statistics.fmean(one.get(name, 0.0) for one in of) for name in names] for of in stated])
+    shares_NC = np.array([[share.get(name, 0.0) for name in names] for share in map(_together, outcomes)])
     records = [outcome.case.record for outcome in outcomes]
     resamples = Resamples(len(records), person_numbers(records), num_resamples=1000)
     found = calibration(
@@ -176,6 +186,15 @@ def _ece(outcomes: Sequence[Outcome]) -> dict[str, float]:
     )
     assert found.ece_interval is not None
     return rounded(found.ece, found.ece_interval)
+
+
+def _together(outcome: Outcome) -> dict[str, float]:
+    """The probabilities of the expressions by all answers: the posterior of fitted teachers, or the mean."""
+    testimonies = [answer.testimony for answer in outcome.answers if answer.testimony is not None]
+    if testimonies:
+        return testimonies[0].conclude([], testimonies[1:]).expressions
+    stated = [answer.beliefs.expressions for answer in outcome.answers if answer.beliefs is not None]
+    return {name: statistics.fmean(one.get(name, 0.0) for one in stated) for name in EXPRESSIONS7.labels}
 
 
 def line(row: dict[str, Any]) -> str:

@@ -49,8 +49,8 @@ def extract_image(
     else:
         raise DataError(f"the image is not in the table (got {type(content).__name__})")
     plain = re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip(".") or "_"
-    if names is not None and names.setdefault(plain, name) != name:
-        plain = f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+    if names is not None:
+        plain = distinct_name(plain, name, names)
     path = f"{EXTRACTED_FOLDER}/{plain}.{suffix}"
     target = root / path
     if not (target.is_file() and target.stat().st_size == len(data) and target.read_bytes() == data):
@@ -58,6 +58,11 @@ def extract_image(
         with name_full_disk(target):
             target.write_bytes(data)
     return path
+
+
+def distinct_name(name: str, whole: str, names: dict[str, str]) -> str:
+    """A short name of `whole`, followed by a hash if `names`, which collects them from "" on, has it for another one."""
+    return name if names.setdefault(name, whole) == whole else f"{name}-{hashlib.sha256(whole.encode()).hexdigest()[:12]}"
 
 
 def _file_named(path: str, folders: Sequence[Path]) -> Path:

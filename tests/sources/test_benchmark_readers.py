@@ -17,7 +17,7 @@ import os
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageColor
 
 from lavis_emovit.errors import DataError
 from lavis_emovit.images import side_by_side
@@ -235,6 +235,26 @@ def test_no_image_of_a_pair_comes_from_outside(tmp_path, outside):
     (tmp_path / "EEmo-Bench(pair).json").write_text(json.dumps([{**entry, "correct_answer": "A"}]))
     assert "leads out of images" in problems_of(EEmoPairReader(tmp_path, source="pair", extract_to=tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+
+
+def test_pairs_with_like_names_keep_their_own_images_and_ids(tmp_path):
+    """Names that are equal when joined, without their suffix or folder, or in the characters that a file may have."""
+    colours = {"a_b.png": "red", "c.png": "white", "a.png": "blue", "b_c.png": "black", "x/a.png": "green",
+               "\u00e9.png": "cyan", "\u00fc.png": "magenta"}  # fmt: skip
+    for name, colour in colours.items():
+        picture(tmp_path / "images" / name, colour)
+    pairs = [("a_b.png", "c.png"), ("a.png", "b_c.png"), ("a.png", "c.png"), ("x/a.png", "c.png"),
+             ("\u00e9.png", "c.png"), ("\u00fc.png", "c.png"), ("./a.png", "c.png")]  # fmt: skip
+    entry = {"question": "Which?", "options": "{'A': 'x', 'B': 'y'}", "correct_answer": "A"}
+    entries = [{**entry, "id": n, "image1_url": a, "image2_url": b} for n, (a, b) in enumerate(pairs)]
+    (tmp_path / "EEmo-Bench(pair).json").write_text(json.dumps(entries))
+    records = list(EEmoPairReader(tmp_path, source="pair", extract_to=tmp_path / "out").read())
+    assert [[int(question.id) for question in one.questions] for one in records] == [[0], [1], [2, 6], [3], [4], [5]]
+    assert len({one.id for one in records}) == len({one.image for one in records}) == 6
+    assert [one.id for one in records][0] == "pair/a_b_c"
+    for record, (first, _) in zip(records, pairs):
+        with Image.open(tmp_path / "out" / record.image) as joined:
+            assert joined.convert("RGB").getpixel((1, 1)) == ImageColor.getrgb(colours[first])
 
 
 def test_general_questions_that_are_not_as_published(tmp_path):

@@ -8,7 +8,8 @@ letter), `question_type` (`Yes-or-No`, `What/How`, `Open_ended`), `perceptual_di
 with the answers of models (`response(...)`) have the same entries. Open-ended questions have no options, and the
 right option of question 815 has no text; they are counted and skipped.
 
-A record has one image, so the two of a pair are joined side by side, the first on the left, in a file of their own.
+A record has one image, so the two of a pair are joined side by side, the first on the left, in a file of their own. Its
+id is the names of both without folders and suffixes; of several pairs with the same ones, the later have a hash behind.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from lavis_emovit.images import decode_image, side_by_side
 from lavis_emovit.records import EmotionRecord
 from lavis_emovit.settings import Settings
 from lavis_emovit.sources.base import Entry, checked_entry, read_json
-from lavis_emovit.sources.embedded import extract_image
+from lavis_emovit.sources.embedded import distinct_name, extract_image
 from lavis_emovit.sources.json_entries import OneFileReader
 from lavis_emovit.sources.readers.eemo_bench import answered_question
 
@@ -62,6 +63,12 @@ class EEmoPairReader(OneFileReader, layout="eemo_bench_pair"):
     settings_class = EEmoPairSettings
     settings: EEmoPairSettings
 
+    def __init__(self, *args: Any, **options: Any):
+        super().__init__(*args, **options)
+        # Of records and of joined images, see `distinct_name`.
+        self._ids: dict[str, str] = {}
+        self._image_names: dict[str, str] = {}
+
     @property
     def image_root(self) -> Path:
         return self.extract_to if self.extract_to is not None else self.root
@@ -91,28 +98,29 @@ class EEmoPairReader(OneFileReader, layout="eemo_bench_pair"):
                     self.notes.skip("questions with an option without text", expected=True, example=f"question {name}")
                     continue
                 categories = {key: value for key in _CATEGORIES if (value := getattr(one, key))}
-                questions = pairs.setdefault((one.image1_url, one.image2_url), [])
+                pair = str(PurePosixPath(one.image1_url)), str(PurePosixPath(one.image2_url))
+                questions = pairs.setdefault(pair, [])
                 questions.append(answered_question(one.question, options, one.correct_answer, categories, name))
-        for (first, second), questions in pairs.items():
-            with self.collect_faults(f"images {first} and {second}"):
+        for pair, questions in pairs.items():
+            with self.collect_faults(f"images {' and '.join(pair)}"):
                 if questions:
                     self.notes.num_joined += len(questions) - 1
-                    yield self._record(first, second, questions)
+                    yield self._record(pair, questions)
 
-    def _record(self, first: str, second: str, questions: list[dict[str, Any]]) -> EmotionRecord:
+    def _record(self, pair: tuple[str, str], questions: list[dict[str, Any]]) -> EmotionRecord:
         assert self.extract_to is not None
         # A joined image shows what it is made of, so none may come from elsewhere.
-        if strays := [one for one in (first, second) if one.startswith("/") or ".." in PurePosixPath(one).parts]:
+        if strays := [one for one in pair if one.startswith("/") or ".." in PurePosixPath(one).parts]:
             raise DataError(f"the image {strays[0]} leads out of {self.settings.images}")
-        paths = [self.root / self.settings.images / name for name in (first, second)]
+        paths = [self.root / self.settings.images / one for one in pair]
         if missing := [path.name for path in paths if not path.is_file()]:
             raise DataError(f"the image {missing[0]} is missing below {paths[0].parent}")
-        name = f"{Path(first).stem}_{Path(second).stem}"
+        name = distinct_name("_".join(Path(one).stem for one in pair), "\n".join(pair), self._ids)
         joined = side_by_side([decode_image(path.read_bytes()) for path in paths], self.settings.height_px)
         return self.record(
-            f"images {first} and {second}",
+            f"images {' and '.join(pair)}",
             id=name,
-            image=extract_image(self.extract_to, name, joined),
+            image=extract_image(self.extract_to, name, joined, names=self._image_names),
             split=self.settings.split,
             questions=questions,
             extra={"num_images": 2},

@@ -138,6 +138,17 @@ def parse_json(content: str | bytes, place: str, *, unique_keys: bool = False) -
         raise DataError(f"{place}: not JSON ({error})") from None
 
 
+def load_yaml(text: str) -> Any:
+    """YAML from outside; ValueError for any text that is not YAML, or too deeply nested."""
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise ValueError(reason) from None
+
+
 def with_unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """The object of these keys and values; ValueError if a key is repeated."""
     found = dict(pairs)
@@ -246,6 +257,15 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
 # A full disk, a full quota, and a file that has reached the largest size allowed.
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+
+
+def os_error_text(error: OSError) -> str:
+    """What a user reads about an error of the system, with advice where there is some."""
+    if error.filename is not None and error.errno in FORBIDDEN:
+        return f"{error.filename}: {error.strerror}. Change the permissions there, or use another path."
+    if error.filename is not None and error.errno in FULL:
+        return f"{error.filename}: {error.strerror}. Free some space and run the same command again."
+    return str(error)
 
 
 @contextmanager

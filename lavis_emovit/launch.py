@@ -12,6 +12,7 @@ from typing import Any
 
 from lavis_emovit.distributed.workers import killed_worker
 from lavis_emovit.errors import JoinError, UserError
+from lavis_emovit.files import os_error_text
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -72,6 +73,8 @@ def _report(error: BaseException, resumes_from: str) -> int | None:
 
     Returns the exit code, or None if the error is a bug.
     """
+    if isinstance(error, OSError) and error.filename is not None:
+        error = UserError(os_error_text(error))
     if isinstance(error, KeyboardInterrupt):
         _print_once(f"stopped; run the same command again to resume {resumes_from}")
         return EXIT_INTERRUPTED

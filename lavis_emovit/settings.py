@@ -16,7 +16,7 @@ from typing import Annotated, Any, NamedTuple, TypeVar, get_args, get_origin
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from lavis_emovit.errors import ConfigError
-from lavis_emovit.files import load_json, read_file, regular_file
+from lavis_emovit.files import load_json, load_yaml, read_file, regular_file
 
 # pydantic's error types for a value that should be a mapping.
 _NO_MAPPING = ("model_type", "model_attributes_type", "dict_type", "dict_attributes_type")
@@ -364,11 +364,10 @@ def variable_hashes(origins: Origins) -> dict[str, str]:
 
 
 def written_values(text: str) -> Any:
-    """The values of a file of settings that `with_variables` wrote; raises as `plain_values`, and YAML's errors."""
-    import yaml
+    """The values of a file of settings that `with_variables` wrote; ValueError as `plain_values` and `load_yaml`."""
     from omegaconf import OmegaConf
 
-    values = yaml.safe_load(text)
+    values = load_yaml(text)
     line = next((line for line in text.splitlines() if line.startswith(_VARIABLES_LINE)), "")
     hashes = dict(word.split("=", 1) for word in line.removeprefix(_VARIABLES_LINE).split() if "=" in word)
     changed = [name for name, digest in hashes.items() if _short_hash(name) != digest]

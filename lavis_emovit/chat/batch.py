@@ -27,7 +27,7 @@ from lavis_emovit.chat.run import OnRow, Run, attempt_row, request_head
 from lavis_emovit.chat.settings import ChatSettings
 from lavis_emovit.distributed.signals import on_interrupt
 from lavis_emovit.errors import DataError, UserError
-from lavis_emovit.files import atomic_writer
+from lavis_emovit.files import atomic_writer, regular_file
 
 logger = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ class _Batches(Run):
         path = self.folder / f"{submission}.requests.jsonl"
         try:
             # Only line feeds end a line; `splitlines` would also cut within ids.
-            lines = path.read_text(encoding="utf-8").split("\n")
+            lines = regular_file(path).read_text(encoding="utf-8").split("\n")
         except OSError as error:
             raise DataError(
                 f"{path}: cannot be read ({error.strerror}). The answers of the batch {submission} cannot be recorded "

@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lavis_emovit.chat.scratch import Scratch
 from lavis_emovit.errors import DataError, UserError
-from lavis_emovit.files import sync_folder
+from lavis_emovit.files import regular_file, sync_folder
 
 _HEADER = {"event": "ledger", "version": 1}
 
@@ -186,7 +186,7 @@ class Ledger:
             self.append_now({"event": "reserved", "usd": amount})
 
     def _lines(self) -> Iterator[bytes]:
-        with self.path.open("rb") as file:
+        with regular_file(self.path).open("rb") as file:
             yield from file
 
     def _place(self, fingerprint: str) -> tuple[int, int] | None:

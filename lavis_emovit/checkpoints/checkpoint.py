@@ -22,7 +22,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from lavis_emovit.errors import UserError
-from lavis_emovit.files import file_sha256, name_full_disk, obey_umask, sync_folder
+from lavis_emovit.files import file_sha256, load_json, name_full_disk, obey_umask, regular_file, sync_folder
 from lavis_emovit.paths import CHECKPOINT_NAME, MANIFEST_NAME, list_checkpoints
 
 logger = logging.getLogger(__name__)
@@ -115,13 +115,13 @@ def verify_checkpoint(path: Path) -> Manifest:
     if not path.is_dir():
         raise CheckpointError(f"{path}: no such checkpoint folder")
     try:
-        text = manifest_path.read_text(encoding="utf-8")
+        text = regular_file(manifest_path).read_text(encoding="utf-8")
     except FileNotFoundError:
         raise CheckpointError(f"{manifest_path}: missing, so the save was not finished") from None
     except (OSError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{manifest_path}: cannot be read: {error}") from None
     try:
-        body = json.loads(text)
+        body = load_json(text)
         stated_hash = body.pop("sha256")
         version = body["format"]
         manifest = Manifest(**{key: value for key, value in body.items() if key != "format"})

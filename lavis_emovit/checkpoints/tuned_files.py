@@ -242,7 +242,7 @@ def _settings_in(path: Path) -> dict[str, Any]:
     """The settings of the run that wrote a checkpoint."""
     try:
         values = written_values(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read: {error}") from None
     if not isinstance(values, dict) or not isinstance(values.get("model"), dict):
         raise UserError(f"{path}: damaged: these are not the settings of a run")

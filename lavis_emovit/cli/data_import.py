@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ import typer
 from typer import Argument, Option
 
 from lavis_emovit.errors import ConfigError, DataError, bullet_list
+from lavis_emovit.files import load_json
 
 if TYPE_CHECKING:
     from lavis_emovit.records import EmotionRecord
@@ -353,6 +353,6 @@ def _is_records_file(path: Path) -> bool:
     with regular_file(path).open("rb") as file:
         line = file.readline()
     try:
-        return not line.strip() or set(json.loads(line)) >= _RECORD_KEYS
+        return not line.strip() or set(load_json(line)) >= _RECORD_KEYS
     except (ValueError, TypeError):
         return False

@@ -20,7 +20,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from lavis_emovit.errors import UserError
-from lavis_emovit.files import FORBIDDEN, FULL
+from lavis_emovit.files import os_error_text
 from lavis_emovit.outside import scrub
 
 EXIT_USER_ERROR = 2
@@ -139,11 +139,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (UserError, OSError) as error:
         if debug:
             raise
-        text = str(error)
-        if isinstance(error, OSError) and error.errno in FORBIDDEN and error.filename is not None:
-            text = f"{error.filename}: {error.strerror}. Change the permissions there, or use another path."
-        elif isinstance(error, OSError) and error.errno in FULL and error.filename is not None:
-            text = f"{error.filename}: {error.strerror}. Free some space and run the same command again."
+        text = os_error_text(error) if isinstance(error, OSError) else str(error)
         print(f"error: {scrub(text)}", file=sys.stderr)
         return EXIT_USER_ERROR
     return 0

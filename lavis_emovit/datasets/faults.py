@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import Field
 
 from lavis_emovit.errors import DataError, bullet_list
+from lavis_emovit.files import load_json
 from lavis_emovit.settings import Settings
 from lavis_emovit.shards.index import ShardIndex
 from lavis_emovit.shards.reader import FAULT_KINDS
@@ -104,7 +105,7 @@ class FaultLog:
         self._read_bytes += len(whole) + bool(whole)
         for line in whole.splitlines():
             try:
-                fault = json.loads(line)
+                fault = load_json(line)
             except ValueError:
                 continue  # a partial line after a crash
             if isinstance(fault, dict) and fault.get("index") == self.index_name and fault.get("kind") in FAULT_KINDS:

@@ -26,7 +26,7 @@ from lavis_emovit.datasets.instructions import (
 )
 from lavis_emovit.datasets.settings import PrepareSettings
 from lavis_emovit.errors import DataError, bullet_list
-from lavis_emovit.files import atomic_writer, file_sha256
+from lavis_emovit.files import atomic_writer, file_sha256, load_json
 from lavis_emovit.generation.categorical import add_affect, add_categorical
 from lavis_emovit.generation.offline import WRITER
 from lavis_emovit.paths import RECORDS_NAME, expand_home
@@ -97,7 +97,7 @@ def _is_done(name: str, prepare: PrepareSettings, storage: Path, indexes: Mappin
         # Shards that the user built are used as they are; an interrupted preparation leaves a marker file.
         return all(have_index) and not (storage / UNFINISHED_NAME).exists()
     try:
-        stored = json.loads(state_path.read_text(encoding="utf-8"))
+        stored = load_json(state_path.read_text(encoding="utf-8"))
         old, new = flatten(_own_nodes(stored["settings"])), flatten(_identity(prepare))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{state_path}: cannot be read ({type(error).__name__}: {error}). Delete {storage}.") from None

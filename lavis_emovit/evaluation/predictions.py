@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError,
 
 from lavis_emovit.emotion.answers import AnswerStatus
 from lavis_emovit.errors import DataError
-from lavis_emovit.files import atomic_path
+from lavis_emovit.files import atomic_path, load_json, regular_file
 from lavis_emovit.records import OCCURRENCE_THRESHOLD
 
 # On every line, `null` if a row has none; other keys are only on the lines of rows that have them.
@@ -173,7 +173,7 @@ def read_predictions(path: str | os.PathLike[str], *, drop_partial_last_line: bo
     first_line_of: dict[str, int] = {}
     rows: list[PredictionRow] = []
     try:
-        file = path.open("rb")
+        file = regular_file(path).open("rb")
     except FileNotFoundError:
         raise DataError(f"{path}: no such prediction file; evaluate first, or check the path") from None
     except IsADirectoryError:
@@ -210,7 +210,7 @@ def decode_row(line: bytes) -> PredictionRow:
     with contextlib.suppress(ValidationError):
         return PredictionRow.model_validate_json(line)
     try:
-        values = json.loads(line.decode())
+        values = load_json(line.decode())
     except UnicodeDecodeError:
         raise ValueError("not UTF-8 text") from None
     except json.JSONDecodeError as error:
@@ -231,7 +231,7 @@ def repair_last_line(path: str | os.PathLike[str]) -> bool:
     path = Path(path)
     if not path.exists():
         return False
-    with path.open("r+b") as file:
+    with regular_file(path).open("r+b") as file:
         content = file.read()
         if not content or content.endswith(b"\n"):
             return False

@@ -18,7 +18,7 @@ from lavis_emovit.chat.ledger import now
 from lavis_emovit.chat.request import image_of
 from lavis_emovit.clips.reading import film_strip
 from lavis_emovit.errors import DataError
-from lavis_emovit.files import atomic_writer, file_sha256, load_json, write_json
+from lavis_emovit.files import atomic_writer, file_sha256, load_json, read_file, regular_file, write_json
 from lavis_emovit.generation.checks import REASONS
 from lavis_emovit.generation.facts import ALL_FACTS, fact
 from lavis_emovit.generation.instructions import step_of
@@ -215,7 +215,7 @@ def check_records(job: Job) -> None:
 
 def _read_steps(path: Path) -> dict[str, dict[str, Any]]:
     try:
-        steps = {step["step"]: step for step in load_json(path.read_bytes())["steps"]}
+        steps = {step["step"]: step for step in load_json(read_file(path))["steps"]}
         if not all(step.keys() >= _STEP_KEYS for step in steps.values()):
             raise KeyError("a step lacks keys")
         return steps
@@ -296,7 +296,7 @@ def _draw_rejected(folder: Path, rng: random.Random) -> list[dict[str, Any]]:
     drawn: list[str] = []
     number = 0
     for path in sorted(folder.glob("*.jsonl")):
-        with path.open(encoding="utf-8", errors="replace") as file:
+        with regular_file(path).open(encoding="utf-8", errors="replace") as file:
             for line in file:
                 if number < _NUM_REJECTED:
                     drawn.append(line)

@@ -24,7 +24,7 @@ from lavis_emovit.emotion.facial import FACIAL_UNITS, FacialPriors, facial_prior
 from lavis_emovit.emotion.labels import LabelSet, get_label_set
 from lavis_emovit.emotion.questions import STEPS_QUESTIONS, chooser
 from lavis_emovit.errors import ConfigError, DataError
-from lavis_emovit.files import atomic_writer, write_json
+from lavis_emovit.files import atomic_writer, read_file, write_json
 from lavis_emovit.generation.checks import check_pair
 from lavis_emovit.generation.job import ChatWriter, Job, StepResult
 from lavis_emovit.generation.kinds import KINDS, MAX_WORDS
@@ -85,7 +85,7 @@ def read_rounds(folder: Path) -> list[Round]:
     if not path.is_file():
         return []
     try:
-        return TypeAdapter(list[Round]).validate_json(path.read_bytes())
+        return TypeAdapter(list[Round]).validate_json(read_file(path))
     except ValidationError as error:
         raise DataError(f"{path}: not a list of rounds ({error.errors()[0]['msg']}); use another --out") from None
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from lavis_emovit.errors import UserError
-from lavis_emovit.files import atomic_writer
+from lavis_emovit.files import atomic_writer, read_file
 from lavis_emovit.images import SUFFIXES_OF_FORMAT, open_strictly
 from lavis_emovit.paths import RECORDS_NAME
 from lavis_emovit.records import EmotionRecord
@@ -35,7 +35,7 @@ def change_file(path: Path, change: Callable[[bytes], bytes]) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with _lock, FileLock(path.with_name(f".{path.name}.lock")):
-        changed = change(path.read_bytes() if path.exists() else b"")
+        changed = change(read_file(path) if path.exists() else b"")
         with atomic_writer(path, "wb") as file:
             file.write(changed)
 

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.evaluation.sheets import COLUMNS, ENTRIES_NAME
-from lavis_emovit.files import parse_json
+from lavis_emovit.files import parse_json, read_file
 from lavis_emovit.pages.decisions import change_file
 from lavis_emovit.settings import FrozenModel
 
@@ -54,7 +54,7 @@ class Choices:
         Raises:
             DataError: the file has other columns, a row that cannot be used, or choices about another sheet.
         """
-        return self._parsed(self.path.read_bytes() if self.path.exists() else b"")
+        return self._parsed(read_file(self.path) if self.path.exists() else b"")
 
     def keep(self, rater: str, number: int, choice: str) -> None:
         """Save a choice. UserError if it is none of `CHOICES`; DataError as in `read`."""
@@ -92,6 +92,6 @@ def read_sheet(folder: Path) -> Sheet:
     if not path.is_file():
         raise DataError(f"{folder}: has no {ENTRIES_NAME}; pass a folder that `emovit judge sheet` wrote")
     try:
-        return Sheet.model_validate(parse_json(path.read_bytes(), str(path)))
+        return Sheet.model_validate(parse_json(read_file(path), str(path)))
     except ValueError as error:
         raise DataError(f"{path}: damaged ({str(error).splitlines()[0]}); write the sheet again") from None

@@ -12,10 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lavis_emovit.errors import UserError
-from lavis_emovit.files import load_json
+from lavis_emovit.files import load_json, load_yaml, regular_file
 from lavis_emovit.runners.best import HEADLINE
 
 RECENT_STEPS = 20
@@ -66,7 +64,7 @@ class FollowedRun:
             # A resumed run replaces its log.
             vars(self).update(vars(FollowedRun(self.folder)))
             self._seen = (content.st_dev, content.st_ino)
-        with self.log_path.open("rb") as file:
+        with regular_file(self.log_path).open("rb") as file:
             file.seek(self._read_bytes)
             lines = file.read()
         whole = lines[: lines.rfind(b"\n") + 1]
@@ -150,8 +148,8 @@ class FollowedRun:
 
     def _settings(self) -> Mapping[str, Any]:
         try:
-            content = yaml.safe_load((self.folder / "config.yaml").read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError, ValueError):
+            content = load_yaml(regular_file(self.folder / "config.yaml").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
             content = None  # it is being written, or damaged
         return _mapping(_mapping(content).get("run"))
 

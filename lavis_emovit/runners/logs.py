@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from lavis_emovit.files import atomic_writer, load_json
+from lavis_emovit.files import atomic_writer, load_json, read_file, regular_file
 
 logger = logging.getLogger(__name__)
 
@@ -157,7 +157,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     rows = []
-    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
+    for line in regular_file(path).read_text(encoding="utf-8", errors="replace").split("\n"):
         try:
             row = load_json(line)
         except ValueError:
@@ -175,7 +175,7 @@ def keep_rows_until(path: Path, step: int, *, validate_again: bool = False) -> N
     kept = [row for row in rows if row.get("step", 0) <= step and row.get("stage") != "after"]
     if validate_again:
         kept = [row for row in kept if row.get("stage") != "during" or row.get("step") != step]
-    if not path.exists() or (len(kept) == len(rows) and path.read_bytes().endswith(b"\n")):
+    if not path.exists() or (len(kept) == len(rows) and read_file(path).endswith(b"\n")):
         return
     with atomic_writer(path) as file:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in kept)

@@ -13,13 +13,12 @@ import socket
 from pathlib import Path
 from typing import Any
 
-import yaml
 from filelock import FileLock, Timeout
 
 from lavis_emovit.checkpoints.checkpoint import remove_leftovers
 from lavis_emovit.distributed import processes
 from lavis_emovit.errors import ConfigError, UserError
-from lavis_emovit.files import atomic_writer
+from lavis_emovit.files import atomic_writer, load_json, regular_file
 from lavis_emovit.paths import expand_home, list_checkpoints, output_root
 from lavis_emovit.runners.changes import Changes, allowed_changes, listed, unknown_names
 from lavis_emovit.runners.config import Config
@@ -133,7 +132,7 @@ class RunFolder:
         if self._replaces_earlier or self.changes or (with_report and not self.report_path.exists()):
             return None
         try:
-            return json.loads(self.metrics_path.read_text(encoding="utf-8"))
+            return load_json(regular_file(self.metrics_path).read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
         except ValueError as error:
@@ -149,7 +148,7 @@ class RunFolder:
             self._lock.acquire(timeout=0)
         except Timeout:
             try:
-                owner = json.loads(self._owner_path.read_text(encoding="utf-8"))
+                owner = load_json(regular_file(self._owner_path).read_text(encoding="utf-8"))
                 who = f"process {owner['pid']} on {owner['host']}"
             except (OSError, ValueError, KeyError):
                 who = "another process"
@@ -192,12 +191,12 @@ class RunFolder:
 
     def _earlier_settings(self) -> dict[str, Any] | None:
         try:
-            values = written_values(self.config_path.read_text(encoding="utf-8"))
+            values = written_values(regular_file(self.config_path).read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
-        except (yaml.YAMLError, ValueError) as error:
+        except ValueError as error:
             raise UserError(f"{self.config_path}: damaged: {error}") from None
-        if not isinstance(values, dict):
+        if not isinstance(values, dict) or not isinstance(values.get("run"), dict):
             raise UserError(f"{self.config_path}: damaged: these are not the settings of a run")
         return values
 

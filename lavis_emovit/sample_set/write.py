@@ -15,7 +15,7 @@ from typing import Any
 from PIL import Image
 
 from lavis_emovit.errors import DataError
-from lavis_emovit.files import name_full_disk
+from lavis_emovit.files import load_json, name_full_disk, regular_file
 from lavis_emovit.images import brightness, colorfulness
 from lavis_emovit.paths import expand_home
 from lavis_emovit.sample_set.draw import render
@@ -140,7 +140,7 @@ def _is_written(root: Path, settings: dict[str, Any]) -> bool:
             raise DataError(f"{root} is not empty and not a drawn sample set; choose another folder")
         return False
     try:
-        found = json.loads(settings_file.read_text(encoding="utf-8"))["settings"]
+        found = load_json(regular_file(settings_file).read_text(encoding="utf-8"))["settings"]
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{settings_file} cannot be read ({error}); remove {root} to draw the set again") from error
     if found != settings:

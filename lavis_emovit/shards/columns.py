@@ -7,7 +7,6 @@ processes of a machine share one copy, and opening takes the same time for any n
 from __future__ import annotations
 
 import base64
-import json
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from lavis_emovit.files import atomic_path, obey_umask
+from lavis_emovit.files import atomic_path, load_json, obey_umask
 from lavis_emovit.records import INSTRUCTION_KINDS, EmotionRecord
 
 INDEX_NAME = "index.json"
@@ -111,7 +110,7 @@ def map_columns(path: Path) -> dict[str, np.ndarray]:
     start = _HEADER_LENGTH_BYTES + int.from_bytes(memory[:_HEADER_LENGTH_BYTES].tobytes(), "little")
     if start > size_bytes:
         raise ValueError(f"{path.name} is truncated")
-    header = json.loads(memory[_HEADER_LENGTH_BYTES:start].tobytes())
+    header = load_json(memory[_HEADER_LENGTH_BYTES:start].tobytes())
     columns = {}
     for name, kind in COLUMN_TYPES.items():
         entry = header.get(name)

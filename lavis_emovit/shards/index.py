@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lavis_emovit.errors import DataError
-from lavis_emovit.files import atomic_writer, file_sha256, find_files
+from lavis_emovit.files import atomic_writer, file_sha256, find_files, load_json
 from lavis_emovit.shards.columns import (
     COLUMN_TYPES,
     COLUMNS_NAME,
@@ -275,7 +275,7 @@ def find_indexes(place: str) -> list[str]:
 
 
 def _load(path: Path) -> ShardIndex:
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = load_json(path.read_text(encoding="utf-8"))
     stored_hash = content.pop("hash")
     if content["format"] != INDEX_FORMAT or content["version"] not in READABLE_VERSIONS:
         versions = " and ".join(str(version) for version in READABLE_VERSIONS)

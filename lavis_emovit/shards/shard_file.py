@@ -21,7 +21,7 @@ from typing import Any
 from lavis_emovit.boxes import part_of
 from lavis_emovit.clips.clip import FrameSettings
 from lavis_emovit.errors import DataError
-from lavis_emovit.files import atomic_writer, file_sha256, read_file
+from lavis_emovit.files import atomic_writer, file_sha256, load_json, read_file, regular_file
 from lavis_emovit.images import image_size_px
 from lavis_emovit.records import EmotionRecord
 from lavis_emovit.shards.clips import pack_clip
@@ -102,7 +102,7 @@ def build_shard(job: ShardJob, on_sample: Callable[[], None] = lambda: None) -> 
 def _finished(job: ShardJob, images: str) -> ShardDraft | None:
     """The note of an earlier build, if its shard is the one that would be built now."""
     try:
-        note = json.loads(job.note_path.read_text(encoding="utf-8"))
+        note = load_json(regular_file(job.note_path).read_text(encoding="utf-8"))
         if note["plan"] != job.plan_hash or note["pictures"] != images:
             return None
         bad = [(record_id, reason) for record_id, reason in note["bad"]]
@@ -118,7 +118,7 @@ def _images_hash(job: ShardJob) -> str:
     """Hash over names, sizes and times of the images: changes when one is replaced."""
     digest = hashlib.sha256()
     for line in job.records:
-        values = json.loads(line)
+        values = load_json(line)
         for name in values.get("clip", {}).get("frames") or [values["image"]]:
             try:
                 status = Path(job.image_root, name).stat()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lavis_emovit.errors import DataError
+from lavis_emovit.files import regular_file
 
 RECORD_SUFFIX = "json"
 _BLOCK_BYTES = 512
@@ -54,7 +55,7 @@ def scan_tar(path: str | os.PathLike[str]) -> list[Member]:
                 members.append(_member(path, item, found))
                 found[item.name] = members[-1]
             end = archive.offset
-        with Path(path).open("rb") as file:
+        with regular_file(Path(path)).open("rb") as file:
             file.seek(end)
             mark = file.read(2 * _BLOCK_BYTES)
     except (tarfile.TarError, OSError, EOFError, ValueError, LookupError, OverflowError, RecursionError) as error:

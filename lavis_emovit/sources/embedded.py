@@ -61,8 +61,10 @@ def extract_image(
 
 
 def distinct_name(name: str, whole: str, names: dict[str, str]) -> str:
-    """A short name of `whole`, followed by a hash if `names`, which collects them from "" on, has it for another one."""
-    return name if names.setdefault(name, whole) == whole else f"{name}-{hashlib.sha256(whole.encode()).hexdigest()[:12]}"
+    """A short name of `whole`, with a hash behind it if another one has it; `names` collects them, from "" on."""
+    if names.setdefault(name, whole) == whole:
+        return name
+    return f"{name}-{hashlib.sha256(whole.encode()).hexdigest()[:12]}"
 
 
 def _file_named(path: str, folders: Sequence[Path]) -> Path:

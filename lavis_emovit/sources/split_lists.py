@@ -12,7 +12,6 @@ choose the rows. Its names may begin with folders that the dataset does not have
 from __future__ import annotations
 
 import csv
-import json
 import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,7 +21,7 @@ from typing import Any, NamedTuple
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from lavis_emovit.errors import DataError, bullet_list
-from lavis_emovit.files import regular_file
+from lavis_emovit.files import load_json, regular_file
 from lavis_emovit.paths import expand_home
 from lavis_emovit.records import EmotionRecord, RecordStore
 from lavis_emovit.settings import Settings
@@ -176,7 +175,7 @@ def _entries(listed: ListedImages) -> Iterator[str]:
         return (_path(name) for name in names)
     text = regular_file(path).read_text(encoding="utf-8-sig")
     if path.suffix == ".json":
-        names = json.loads(text)
+        names = load_json(text)
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise ValueError("expected a JSON list of names")
     else:

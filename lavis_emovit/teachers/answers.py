@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from lavis_emovit.errors import DataError, UserError
-from lavis_emovit.files import explain_full_disk
+from lavis_emovit.files import explain_full_disk, regular_file
 from lavis_emovit.settings import FrozenModel
 from lavis_emovit.teachers.faces import Answer
 
@@ -79,7 +79,7 @@ class AnswerFile:
     def _read(self) -> Iterator[AnswerRow]:
         if not self.path.exists():
             return
-        with self.path.open("r+b") as file:
+        with regular_file(self.path).open("r+b") as file:
             start = 0
             for number, line in enumerate(file, start=1):
                 if not line.endswith(b"\n"):

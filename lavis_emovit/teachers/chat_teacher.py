@@ -21,7 +21,7 @@ from lavis_emovit.chat.run import run_requests
 from lavis_emovit.chat.settings import ChatSettings
 from lavis_emovit.emotion.labels_faces import EXPRESSIONS7
 from lavis_emovit.errors import UserError
-from lavis_emovit.files import atomic_writer
+from lavis_emovit.files import atomic_writer, read_file
 from lavis_emovit.teachers.faces import Answer, Face
 
 CHAT = "chat:"  # before the name of the model
@@ -91,7 +91,7 @@ def ledger_of(model: str, folder: Path) -> Path:
         return shared
     own = folder / f"ledger-{plain}-{_short_hash(model)}.jsonl"
     if shared.exists() and not own.exists():
-        lines = shared.read_bytes().splitlines(keepends=True)
+        lines = read_file(shared).splitlines(keepends=True)
         rows = [(decode_row(line) or {}, line) for line in lines]
         # Rows without a model may be costs of any model; a damaged one is an error when the copy is opened.
         kept = [line for row, line in rows if row.get("model", model) == model]

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from lavis_emovit.errors import UserError
-from lavis_emovit.files import atomic_path, atomic_writer, explain_full_disk
+from lavis_emovit.files import atomic_path, atomic_writer, explain_full_disk, read_file
 from lavis_emovit.outside import csv_cell
 from lavis_emovit.settings import FrozenModel
 from lavis_emovit.sources.table_files import import_pyarrow
@@ -82,7 +82,7 @@ class PredictionFile:
 
     def _read(self, overwrite: bool) -> bytes:
         """The part of an earlier start that counts: whole lines, of the same settings."""
-        content = self._unfinished.read_bytes()
+        content = read_file(self._unfinished)
         content = content[: content.rfind(b"\n") + 1]
         if content and not content.startswith(self._header):
             if overwrite:
@@ -128,7 +128,7 @@ class PredictionFile:
         """Write the file, with the rows in the order of the images, and return them."""
         with explain_full_disk(self._unfinished, _RESUMES_FROM):
             self._file.close()
-        lines = self._lines(self._unfinished.read_bytes())
+        lines = self._lines(read_file(self._unfinished))
         rows = [lines[name].row for name in self._images]
         with explain_full_disk(self.path, _RESUMES_FROM):
             _WRITERS[self.path.suffix](self.path, rows)

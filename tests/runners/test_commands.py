@@ -18,6 +18,7 @@ import pytest
 
 from lavis_emovit import evaluate, train
 from lavis_emovit.errors import UserError
+from lavis_emovit.launch import launch
 
 
 def test_training_and_evaluation_end_with_zero(recipe: Callable[..., Path], tmp_path: Path) -> None:
@@ -147,3 +148,11 @@ def test_refused_recipe_loads_nothing_heavy(
     assert code == 2
     assert [problem for problem in problems if problem not in error] == []
     assert set(loaded.split()) <= {"numpy"}
+
+
+def test_a_place_that_cannot_be_written_to_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    def run(*_: object) -> None:
+        raise PermissionError(13, "Permission denied", "/out")
+
+    assert launch(["--cfg-path", "recipe.yaml"], prog="test", description="", run=run) == 2
+    assert "error: /out: Permission denied. Change the permissions there" in capsys.readouterr().err

@@ -251,7 +251,7 @@ def test_pairs_with_like_names_keep_their_own_images_and_ids(tmp_path):
     records = list(EEmoPairReader(tmp_path, source="pair", extract_to=tmp_path / "out").read())
     assert [[int(question.id) for question in one.questions] for one in records] == [[0], [1], [2, 6], [3], [4], [5]]
     assert len({one.id for one in records}) == len({one.image for one in records}) == 6
-    assert [one.id for one in records][0] == "pair/a_b_c"
+    assert records[0].id == "pair/a_b_c"
     for record, (first, _) in zip(records, pairs):
         with Image.open(tmp_path / "out" / record.image) as joined:
             assert joined.convert("RGB").getpixel((1, 1)) == ImageColor.getrgb(colours[first])

@@ -21,6 +21,7 @@ from lavis_emovit.evaluation.adapters.base import Failure, LanguageModel, ModelP
 from lavis_emovit.evaluation.adapters.lavis_model import LavisModel, with_frames
 from lavis_emovit.evaluation.benchmarks import Method
 from lavis_emovit.evaluation.questions import Question
+from lavis_emovit.files import regular_file
 from lavis_emovit.images import decode_image
 from lavis_emovit.settings import Settings, added_field
 
@@ -283,7 +284,7 @@ def weights_identity(path: str, model: Any) -> dict[str, Any]:
     for file_path in sorted(folder.glob("*")):
         if file_path.suffix in (".safetensors", ".bin", ".json", ".model", ".jinja"):
             digest.update(file_path.name.encode())
-            with file_path.open("rb") as file:
+            with regular_file(file_path).open("rb") as file:
                 while chunk := file.read(1 << 20):
                     digest.update(chunk)
     return {"path": folder.name, "weights": digest.hexdigest()}

@@ -21,6 +21,7 @@ from PIL import Image, ImageOps
 from lavis_emovit.errors import ConfigError, UserError
 from lavis_emovit.evaluation.adapters.base import Failure, LanguageModel, ModelPlace, adapters
 from lavis_emovit.evaluation.questions import Question
+from lavis_emovit.files import read_file
 from lavis_emovit.settings import nearest_name, valid_settings
 
 try:
@@ -124,7 +125,7 @@ def _image_bytes(image: Image.Image) -> bytes:
     """The bytes of the image's file, if it has one, so that every model decodes it as in a suite; else as PNG."""
     name = getattr(image, "filename", "")
     if name and Path(name).is_file():
-        return Path(name).read_bytes()
+        return read_file(Path(name))
     buffer = io.BytesIO()
     ImageOps.exif_transpose(image).convert("RGB").save(buffer, "PNG")
     return buffer.getvalue()

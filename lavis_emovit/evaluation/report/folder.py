@@ -18,8 +18,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
-
 from lavis_emovit.emotion.labels import CUSTOM_PREFIX, LABEL_SETS, LabelSet, get_label_set
 from lavis_emovit.errors import DataError
 from lavis_emovit.evaluation.benchmark_rows import DIRECT, BenchmarkRows, ModelKey
@@ -35,7 +33,7 @@ from lavis_emovit.evaluation.summaries import (
     group_summaries,
     suite_sensitivity,
 )
-from lavis_emovit.files import file_sha256, load_json
+from lavis_emovit.files import file_sha256, load_json, load_yaml, read_file, regular_file
 from lavis_emovit.paths import expand_home
 from lavis_emovit.settings import parse_settings, written_values
 
@@ -91,7 +89,7 @@ def read_folder(path: str | os.PathLike[str], summary: Mapping[str, Any] | None 
     place = expand_home(path).absolute()
     if not place.is_dir():
         raise DataError(f"{path}: no such folder. Use the run.output_dir of a run or the suite.output_dir of a suite.")
-    folder = Folder(place, not (place / "suite.yaml").is_file(), place.name, place.name)
+    folder = Folder(place, not (place / "suite.yaml").exists(), place.name, place.name)
     known = _read_run(folder) if folder.is_run else _read_suite(folder, summary)
     numbers = {
         "suite": folder.name,
@@ -131,12 +129,12 @@ def _read_run(folder: Folder) -> dict[str, Any]:
 
 def _read_config(folder: Folder, name: str) -> None:
     try:
-        folder.config_text = (folder.path / name).read_text(encoding="utf-8")
-        config = yaml.safe_load(folder.config_text)
+        folder.config_text = regular_file(folder.path / name).read_text(encoding="utf-8")
+        config = load_yaml(folder.config_text)
         folder.config = config if isinstance(config, dict) else {}
     except FileNotFoundError:
         folder.notes.append(f"{name} is missing, so this report has no settings.")
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError) as error:
         if not folder.is_run:
             raise DataError(f"{folder.path / name}: damaged: {error}. Run the suite again to restore it.") from None
         folder.notes.append(f"{name} cannot be read, so this report has no settings.")
@@ -365,7 +363,7 @@ def _judgements(folder: Folder, benchmark: str, key: ModelKey) -> list[Judgement
     """The scores of the suite's judge; damaged lines are skipped and noted."""
     path = folder.path / "judgements" / benchmark / f"{key[0]}.{key[1]}.jsonl"
     found = []
-    for line in path.read_bytes().splitlines() if path.exists() else []:
+    for line in read_file(path).splitlines() if path.exists() else []:
         try:
             found.append(Judgement(**load_json(line)))
         except (ValueError, TypeError):
@@ -387,19 +385,31 @@ def _known(folder: Folder, otherwise: str) -> dict[str, Any] | None:
     """What metrics.json contains: None if it is missing, nothing if it is damaged."""
     path = folder.path / "metrics.json"
     found = _json(path)
-    if found is None and path.exists():
+    if path.exists() and (found is None or not (folder.is_run or _is_summary(found))):
         folder.notes.append(f"metrics.json cannot be read; {otherwise}")
         return {}
     return found
 
 
+def _is_summary(content: Mapping[str, Any]) -> bool:
+    """Whether it has the form of a suite's metrics.json as far as it is read here."""
+    nodes = [content.get(key, {}) for key in ("benchmarks", "left_out", "absent")]
+    if not all(isinstance(node, Mapping) for node in nodes):
+        return False
+    benchmarks, left_out, _ = nodes
+    results = [one.get("results") if isinstance(one, Mapping) else None for one in benchmarks.values()]
+    return all(isinstance(rows, list) and all(isinstance(row, Mapping) for row in rows) for rows in results) and all(
+        isinstance(models, Mapping) for models in left_out.values()
+    )
+
+
 def _json(path: Path) -> dict[str, Any] | None:
-    return _object(path.read_bytes()) if path.exists() else None
+    return _object(read_file(path)) if path.exists() else None
 
 
 def _json_lines(path: Path) -> Iterator[dict[str, Any] | None]:
     """The objects of a JSON lines file, None for a damaged line; a last line cut by a crash is skipped."""
-    lines = path.read_bytes().split(b"\n") if path.exists() else []
+    lines = read_file(path).split(b"\n") if path.exists() else []
     for number, line in enumerate(lines, start=1):
         row = _object(line)
         if row is not None or (line.strip() and number < len(lines)):

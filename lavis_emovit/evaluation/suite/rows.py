@@ -5,7 +5,6 @@ Rows that were made with something else are refused, never mixed.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -16,7 +15,7 @@ from lavis_emovit.distributed import processes
 from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.evaluation.predictions import PredictionRow, PredictionWriter, read_predictions, write_predictions
 from lavis_emovit.evaluation.suite_settings import SuiteSettings
-from lavis_emovit.files import file_sha256, write_json
+from lavis_emovit.files import file_sha256, load_json, regular_file, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -141,7 +140,7 @@ class SuiteRows:
 
     def _read_beside(self) -> dict[str, Any] | None:
         try:
-            earlier = json.loads(self._beside.read_text(encoding="utf-8"))
+            earlier = load_json(regular_file(self._beside).read_text(encoding="utf-8"))
             if not isinstance(earlier, dict) or not isinstance(earlier.get("made_with"), dict):
                 raise ValueError("no 'made_with' in it")
             # Version 0.1.0 called the scoring method so.

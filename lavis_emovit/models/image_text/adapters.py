@@ -19,7 +19,7 @@ from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightRenaming, apply_renamings
 
 from lavis_emovit.errors import WeightsError, first_line
-from lavis_emovit.files import file_sha256, load_json, obey_umask
+from lavis_emovit.files import file_sha256, load_json, obey_umask, read_file
 from lavis_emovit.models import lora
 from lavis_emovit.models.part_names import Prefixes, part_of
 from lavis_emovit.models.tensors import read_tensor_file
@@ -70,7 +70,7 @@ class PeftAdapter:
         if not is_adapter_folder(folder):
             raise WeightsError(f"{folder}: no adapter of peft, it has no {CONFIG_NAME}")
         try:
-            settings = load_json((folder / CONFIG_NAME).read_bytes())
+            settings = load_json(read_file(folder / CONFIG_NAME))
         except ValueError as error:
             raise WeightsError(f"{folder / CONFIG_NAME} is damaged ({first_line(error)})") from error
         wrong = [name for key, name in _UNSUPPORTED.items() if settings.get(key)]
@@ -187,7 +187,7 @@ class PeftAdapter:
             return
         both_here = own.is_file() and other.is_file()
         both_on_hub = not own.is_file() and not other.is_file() and not self.base.startswith((".", "/", "~"))
-        if both_on_hub or (both_here and load_json(own.read_bytes()) != load_json(other.read_bytes())):
+        if both_on_hub or (both_here and load_json(read_file(own)) != load_json(read_file(other))):
             yield (
                 f"its base is {self.base}, not {pretrained}; set model.path to that, or, if both are the same weights, "
                 f"change base_model_name_or_path in {CONFIG_NAME}"

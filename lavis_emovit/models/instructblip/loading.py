@@ -19,7 +19,7 @@ from transformers import AutoConfig, AutoTokenizer, InstructBlipConfig, Instruct
 from transformers.utils import logging as transformers_logging
 
 from lavis_emovit.errors import WeightsError, first_line
-from lavis_emovit.files import load_json
+from lavis_emovit.files import load_json, read_file
 from lavis_emovit.models.instructblip import tokenization
 from lavis_emovit.models.instructblip.architecture import LAVIS_EPS_KEY, infer_config
 from lavis_emovit.models.instructblip.lavis_format import Translation, from_eva, from_lavis
@@ -134,7 +134,7 @@ def _tensor_files(folder: Path, prefix: str = "") -> list[str]:
     if not index.is_file():
         return ["model.safetensors"]
     try:
-        weight_map = load_json(index.read_bytes())["weight_map"]
+        weight_map = load_json(read_file(index))["weight_map"]
         return sorted({file for name, file in weight_map.items() if name.startswith(prefix)})
     except (ValueError, LookupError, TypeError, AttributeError):
         raise WeightsError(f"{index}: not an index with a weight_map; download or write it again") from None

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from lavis_emovit.errors import WeightsError, first_line
+from lavis_emovit.files import regular_file
 
 # The only names that are imported: they assemble tensors and containers.
 _REBUILDERS = {
@@ -106,7 +107,7 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _is_zip(path: Path) -> bool:
-    with path.open("rb") as file:
+    with regular_file(path).open("rb") as file:
         return file.read(4) == b"PK\x03\x04"
 
 

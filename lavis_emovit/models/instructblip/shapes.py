@@ -6,7 +6,6 @@ model's YAML file.
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 from transformers import AutoConfig, InstructBlipConfig
 
 from lavis_emovit.errors import ConfigError
+from lavis_emovit.files import load_json, regular_file
 from lavis_emovit.models.catalogue import declared_models
 from lavis_emovit.models.instructblip.loading import LLM, LoadedParts
 from lavis_emovit.models.instructblip.settings import ModelSettings, QFormerSettings
@@ -58,7 +58,9 @@ def find_config(settings: ModelSettings) -> Any:
 
 
 def _read_config(folder: str) -> Any:
-    return InstructBlipConfig.from_dict(json.loads((Path(folder) / "config.json").read_text(encoding="utf-8")))
+    return InstructBlipConfig.from_dict(
+        load_json(regular_file(Path(folder) / "config.json").read_text(encoding="utf-8"))
+    )
 
 
 def _cached(hub_id: str) -> str:

@@ -15,6 +15,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from lavis_emovit.errors import WeightsError
+from lavis_emovit.files import read_file, regular_file
 from lavis_emovit.paths import expand_home
 
 SPACE = "▁"  # how sentencepiece writes a space
@@ -66,7 +67,7 @@ def sentencepiece_tokenizer(file: Path) -> PreTrainedTokenizerFast:
     layout: Any = import_module("sentencepiece.sentencepiece_model_pb2")
     proto = layout.ModelProto()
     try:
-        proto.ParseFromString(file.read_bytes())
+        proto.ParseFromString(read_file(file))
     except Exception as error:  # protobuf's DecodeError has no stable import path
         raise WeightsError(f"{file} cannot be read as a sentencepiece model ({error})") from error
     if proto.trainer_spec.model_type != layout.TrainerSpec.BPE or not proto.pieces:
@@ -133,7 +134,7 @@ def _begin_with(token: str, token_id: int) -> processors.TemplateProcessing:
 def wordpiece_tokenizer(file: Path) -> PreTrainedTokenizerFast:
     """BERT's uncased tokenizer from its vocabulary file, one piece per line; WeightsError for other files."""
     try:
-        pieces = file.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        pieces = regular_file(file).read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise WeightsError(f"{file} cannot be read as a word-piece vocabulary ({error})") from error
     vocabulary = {piece: index for index, piece in enumerate(pieces)}

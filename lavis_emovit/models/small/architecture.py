@@ -16,7 +16,7 @@ from transformers.models.instructblip.configuration_instructblip import Instruct
 from transformers.models.instructblip.modeling_instructblip import InstructBlipQFormerModel
 
 from lavis_emovit.errors import WeightsError, first_line
-from lavis_emovit.files import load_json
+from lavis_emovit.files import load_json, read_file
 from lavis_emovit.models.instructblip.loading import (
     LoadedParts,
     check_vocabularies,
@@ -77,7 +77,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """The content of `config.json`; WeightsError if it is missing or not that of a small model."""
     path = folder / CONFIG_NAME
     try:
-        values = load_json(path.read_bytes())
+        values = load_json(read_file(path))
         SmallConfig(values)
         if "vision_config" in values:
             raise ValueError("it has a vision_config, as transformers' InstructBLIP has")

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from transformers import AutoTokenizer
 
 from lavis_emovit.errors import WeightsError
-from lavis_emovit.files import atomic_folder, file_sha256, load_json, obey_umask, write_json
+from lavis_emovit.files import atomic_folder, file_sha256, load_json, obey_umask, read_file, write_json
 from lavis_emovit.models.instructblip.loading import LLM, quiet
 from lavis_emovit.models.small import packages, vision
 from lavis_emovit.models.small.architecture import (
@@ -79,7 +79,7 @@ def write_parts(folder: Path, warm_up: Mapping[str, torch.Tensor]) -> None:
     minilm = read_tensor_file(qformer_file)
     values = {
         "num_query_tokens": NUM_QUERY_TOKENS,
-        "qformer_config": _qformer_sizes(load_json((qformer_file.parent / "config.json").read_bytes())),
+        "qformer_config": _qformer_sizes(load_json(read_file(qformer_file.parent / "config.json"))),
         "text_config": text_config,
         "made_from": packages.origin(),
     }

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from lavis_emovit.errors import WeightsError
-from lavis_emovit.files import atomic_folder, load_json, write_json
+from lavis_emovit.files import atomic_folder, load_json, read_file, write_json
 from lavis_emovit.models.instructblip.convert import (
     ConversionReport,
     check_target,
@@ -100,7 +100,7 @@ def convert(
         write_weights(unfinished, state)
         for name in (LLM_TOKENIZER, QFORMER_TOKENIZER):
             shutil.copytree(folder / name, unfinished / name)
-        write_json(unfinished / CONFIG_NAME, load_json((folder / CONFIG_NAME).read_bytes()))
+        write_json(unfinished / CONFIG_NAME, load_json(read_file(folder / CONFIG_NAME)))
         shutil.rmtree(target, ignore_errors=True)
     return ConversionReport(source, str(target), "folder", count_parts(state))
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lavis_emovit.errors import ConfigError
-from lavis_emovit.files import load_json
+from lavis_emovit.files import load_json, read_file
 from lavis_emovit.paths import find_recipe
 from lavis_emovit.runners.settings import RunSettings
 from lavis_emovit.settings import nearest_name
@@ -58,7 +58,7 @@ def read_deepspeed_config(location: str) -> dict[str, Any]:
     if path is None:
         raise ConfigError([f"run.deepspeed_config: no file {location}"])
     try:
-        values = load_json(path.read_bytes())
+        values = load_json(read_file(path))
     except (OSError, ValueError) as error:
         raise ConfigError([f"run.deepspeed_config: {path} cannot be read as JSON: {error}"]) from None
     if not isinstance(values, dict):

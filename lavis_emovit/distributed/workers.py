@@ -1,10 +1,12 @@
-"""Processes that read images for a data loader."""
+"""Worker processes: how they end, whoever stops them."""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import threading
+from multiprocessing.connection import wait as wait_for_handles
 from typing import TypeVar
 
 from lavis_emovit.distributed.signals import STOP_SIGNALS
@@ -35,6 +37,22 @@ def _obey_parent(signals: set[signal.Signals], parent: int) -> None:
         info = signal.sigwaitinfo(signals)
         if info.si_signo == signal.SIGTERM and info.si_pid == parent:
             os._exit(0)
+
+
+def end_with_parent() -> None:
+    """Called at the start of a process of a pool: it ends if its parent was killed, and after Ctrl-C, which a terminal
+    sends to all processes, without a traceback.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_exit_after, args=(parent.sentinel,), daemon=True).start()
+
+
+def _exit_after(sentinel: int) -> None:
+    wait_for_handles([sentinel])
+    os._exit(1)
 
 
 def unchanged(batch: T) -> T:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.connection import wait as wait_for_handles
 from typing import Any, TypeVar
 
+from lavis_emovit.distributed.workers import end_with_parent
 from lavis_emovit.errors import DataError
 
 JobT = TypeVar("JobT")
@@ -30,7 +28,7 @@ def run_all(
             results[number] = function(job)
             on_done(job)
         return list(results.values())
-    pool = ProcessPoolExecutor(min(processes, len(jobs)), mp_context=start_method(), initializer=_end_with_parent)
+    pool = ProcessPoolExecutor(min(processes, len(jobs)), mp_context=start_method(), initializer=end_with_parent)
     try:
         # Few at a time, so that not all jobs are pickled at once.
         waiting = list(range(len(jobs)))[::-1]
@@ -61,15 +59,3 @@ def start_method() -> Any:
     # Loaded once and inherited by all.
     context.set_forkserver_preload(["lavis_emovit.shards.writer"])
     return context
-
-
-def _end_with_parent() -> None:
-    """Make this process exit if its parent was killed."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_exit_after, args=(parent.sentinel,), daemon=True).start()
-
-
-def _exit_after(sentinel: int) -> None:
-    wait_for_handles([sentinel])
-    os._exit(1)

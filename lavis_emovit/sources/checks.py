@@ -11,6 +11,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from itertools import combinations, pairwise
 from multiprocessing import get_context
@@ -21,6 +22,7 @@ from PIL import Image, ImageOps
 
 from lavis_emovit.clips.video import VIDEO_FILE_SUFFIXES, Video
 from lavis_emovit.distributed.cores import usable_cpus
+from lavis_emovit.distributed.workers import end_with_parent
 from lavis_emovit.emotion.typos import find_typos
 from lavis_emovit.errors import DataError
 from lavis_emovit.files import file_sha256, read_file
@@ -336,8 +338,13 @@ def check_files(paths: Sequence[str], num_workers: int, progress: Callable[[int,
         add(map(check_file, paths))
     else:
         # Spawned, not forked: a fork of a process with threads (torch, tqdm) can hang.
-        with ProcessPoolExecutor(num_workers, mp_context=get_context("spawn")) as pool:
-            add(pool.map(check_file, paths, chunksize=_CHUNK))
+        try:
+            with ProcessPoolExecutor(num_workers, mp_context=get_context("spawn"), initializer=end_with_parent) as pool:
+                add(pool.map(check_file, paths, chunksize=_CHUNK))
+        except BrokenProcessPool:
+            raise DataError(
+                "a process that reads images was killed, perhaps because memory ran out; use fewer --workers"
+            ) from None
     return facts
 
 

@@ -8,6 +8,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
+from lavis_emovit.distributed.workers import end_with_parent
 from lavis_emovit.errors import UserError
 from lavis_emovit.tuned.inputs import InputImage
 from lavis_emovit.tuned.loading import Tuned
@@ -74,6 +75,7 @@ def predict_in_processes(
 def _begin(load: Callable[..., Tuned], settings: PredictionSettings, free: Any, num_processes: int) -> None:
     from lavis_emovit.distributed.seeding import limit_threads
 
+    end_with_parent()  # a model takes memory as long as its process is there
     device = free.get()
     limit_threads(None, num_processes)
     _own.update(tuned=load(device=device), settings=settings)

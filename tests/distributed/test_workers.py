@@ -1,5 +1,6 @@
 """Properties: a program that still reads batches ends, with its worker processes, however it ends and however long its
-workers take; workers ignore the signals that stop a run."""
+workers take; workers ignore the signals that stop a run. Processes of a pool end
+with a killed program, and silently after Ctrl-C."""
 
 from __future__ import annotations
 
@@ -67,3 +68,46 @@ def test_workers_finish_a_stopped_run(tmp_path):
         os.kill(worker, signal.SIGUSR1)
     output, errors = process.communicate("go on\n", timeout=60)
     assert output.split() == ["4", "5"], errors
+
+
+POOL = """
+import os, time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from lavis_emovit.distributed.workers import end_with_parent
+
+if __name__ == "__main__":
+    pool = ProcessPoolExecutor(2, mp_context=get_context("spawn"), initializer=end_with_parent)
+    waiting = [pool.submit(time.sleep, 600) for _ in range(3)]
+    while len(pool._processes) < 2 or not all(future.running() for future in waiting[:2]):
+        time.sleep(0.05)
+    print("ready", flush=True)
+    waiting[0].result()
+"""
+
+
+@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT])
+def test_processes_of_a_pool_end_with_their_program(ending, tmp_path):
+    (tmp_path / "program.py").write_text(POOL)
+    program = subprocess.Popen(
+        [sys.executable, tmp_path / "program.py"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert program.stdout.readline()
+    children = psutil.Process(program.pid).children(recursive=True)
+    workers = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+    assert len(workers) == 2
+    if ending == signal.SIGINT:
+        # A terminal sends it to all; here only to the workers, which the program would end anyway.
+        for worker in workers:
+            worker.send_signal(ending)
+    else:
+        program.send_signal(ending)
+    _, alive = psutil.wait_procs(workers, timeout=30)
+    assert not alive
+    errors = program.communicate(timeout=30)[1]
+    assert "KeyboardInterrupt" not in errors

@@ -15,6 +15,7 @@ import os
 import random
 import re
 import shutil
+import signal
 import unicodedata
 from collections import Counter
 from itertools import combinations
@@ -34,6 +35,7 @@ from lavis_emovit.shards.images import BadImageError, check_image
 from lavis_emovit.shards.reader import ShardReader
 from lavis_emovit.shards.verify import verify_shards
 from lavis_emovit.shards.writer import write_shards
+from lavis_emovit.sources import checks
 from lavis_emovit.sources.catalogue import find_entry
 from lavis_emovit.sources.checks import CheckedFile, check_file, check_records, near_hashes, open_thumbnail
 from lavis_emovit.sources.layouts import open_dataset
@@ -382,3 +384,9 @@ def test_a_thumbnail_names_the_reason(tmp_path):
         with pytest.raises(DataError, match=rf"{name}: the image cannot be read \(.*{reason}") as caught:
             open_thumbnail(tmp_path / name, 64)
         assert "BytesIO" not in str(caught.value)
+
+
+def test_a_killed_process_that_reads_images_is_an_error(monkeypatch):
+    monkeypatch.setattr(checks, "check_file", signal.raise_signal)
+    with pytest.raises(DataError, match="was killed"):
+        checks.check_files([signal.SIGKILL] * 1000, 2, lambda done, count: None)

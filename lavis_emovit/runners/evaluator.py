@@ -214,4 +214,5 @@ def _named_split_row(row: PredictionRow) -> PredictionRow:
 
 
 def _file_name(record_id: str) -> str:
-    return re.sub(r"[^\w.-]", "_", record_id)
+    # At most 255 bytes with what follows; letters of most scripts have three.
+    return re.sub(r"[^\w.-]", "_", record_id)[-72:]

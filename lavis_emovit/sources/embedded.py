@@ -20,6 +20,7 @@ from lavis_emovit.images import SUFFIXES_OF_FORMAT, open_strictly
 EXTRACTED_FOLDER = "pictures"
 # PNG stores these modes without a conversion.
 _PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16")
+_MAX_NAME = 200  # most file systems allow 255 bytes, with the suffix
 
 
 def extract_image(
@@ -49,6 +50,8 @@ def extract_image(
     else:
         raise DataError(f"the image is not in the table (got {type(content).__name__})")
     plain = re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip(".") or "_"
+    if len(plain) > _MAX_NAME:
+        plain = _hashed(plain[:_MAX_NAME], name)
     if names is not None:
         plain = distinct_name(plain, name, names)
     path = f"{EXTRACTED_FOLDER}/{plain}.{suffix}"
@@ -62,8 +65,10 @@ def extract_image(
 
 def distinct_name(name: str, whole: str, names: dict[str, str]) -> str:
     """A short name of `whole`, with a hash behind it if another one has it; `names` collects them, from "" on."""
-    if names.setdefault(name, whole) == whole:
-        return name
+    return name if names.setdefault(name, whole) == whole else _hashed(name, whole)
+
+
+def _hashed(name: str, whole: str) -> str:
     return f"{name}-{hashlib.sha256(whole.encode()).hexdigest()[:12]}"
 
 

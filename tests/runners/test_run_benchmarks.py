@@ -30,6 +30,7 @@ from lavis_emovit.evaluation.suite.recipe import load_suite
 from lavis_emovit.evaluation.suite.suite import run_suite
 from lavis_emovit.paths import list_checkpoints
 from lavis_emovit.runners.config import Config
+from lavis_emovit.runners.evaluator import _file_name
 from lavis_emovit.runners.logs import read_log
 from lavis_emovit.shards.writer import write_shards
 from lavis_emovit.train import run_recipe
@@ -238,3 +239,8 @@ def test_data_that_do_not_fit_are_refused_before_training(recipe: Callable[..., 
     with pytest.raises(ConfigError, match=r"run\.test_benchmarks\.one: 'emoset' has no split 'trial'"):
         run_recipe(path)
     assert not list_checkpoints(tmp_path / "run" / "checkpoints")
+
+
+@pytest.mark.parametrize("record_id", ["a" * 300, "\u6f22" * 300])
+def test_the_small_image_of_a_long_id_has_a_name_that_file_systems_allow(record_id: str) -> None:
+    assert len(f"{_file_name(record_id)}-01234567-strip.jpg".encode()) <= 255

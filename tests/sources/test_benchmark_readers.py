@@ -22,6 +22,7 @@ from PIL import Image, ImageColor
 from lavis_emovit.errors import DataError
 from lavis_emovit.images import side_by_side
 from lavis_emovit.sources.base import Notes
+from lavis_emovit.sources.embedded import extract_image
 from lavis_emovit.sources.readers.eemo_bench import EEmoBenchReader
 from lavis_emovit.sources.readers.eemo_bench_pair import EEmoPairReader, EEmoPairSettings
 from lavis_emovit.sources.readers.lavis_vqa import LavisVqaReader
@@ -316,3 +317,10 @@ def test_a_byte_order_mark_is_no_part_of_a_list(tmp_path):
         (tmp_path / f"coco_pope_{name}.json").write_text(f"\ufeff{text}\n")
     (record,) = PopeReader(tmp_path, source="pope").read()
     assert len(record.questions) == 3
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "https://example.org/" + "b" * 300, "\u6f22" * 300])
+def test_images_of_tables_have_names_that_file_systems_allow(name, tmp_path):
+    names: dict[str, str] = {}
+    paths = {extract_image(tmp_path, one, Image.new("RGB", (8, 8)), names=names) for one in (name, f"{name}c")}
+    assert len(paths) == 2 and all((tmp_path / path).is_file() for path in paths)

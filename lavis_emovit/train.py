@@ -61,6 +61,7 @@ def _run(config: Config) -> dict[str, Any]:
     from lavis_emovit.distributed.seeding import limit_threads, seed_everything
     from lavis_emovit.models.mapped_files import casts_later
     from lavis_emovit.plugin.registration import register
+    from lavis_emovit.runners.drop_samples import reasons_of
     from lavis_emovit.runners.engines import spreads_weights
     from lavis_emovit.runners.run_folder import RunFolder
     from lavis_emovit.runners.splits import check_stages
@@ -82,6 +83,8 @@ def _run(config: Config) -> dict[str, Any]:
         logger.debug("torch uses %d CPU threads", num_threads)
         seed_everything("start", config.run.seed)
         task = setup_task(config)
+        if not config.run.evaluate:
+            reasons_of(config.run, task)
         to_fetch = registry.get_model_class(config.model_cfg.arch).check_weights(config.model)
         if config.run.evaluate and config.run.checkpoint is not None:
             find_trained(config.run.checkpoint)

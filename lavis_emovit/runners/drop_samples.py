@@ -34,6 +34,21 @@ _KEPT = -1
 _ARRAYS = ("lowest", "highest", "dropped_in", "reason")
 
 
+def reasons_of(run: RunSettings, task: EmotionTask) -> tuple[str, ...]:
+    """Why samples are dropped: for low values, then for high ones; empty if the run drops none.
+
+    Raises:
+        ConfigError: the task has no values for single pairs, or none that `at_least` fits.
+    """
+    if run.drop_samples is None:
+        return ()
+    if task.pair_value is None:
+        raise ConfigError([f"run.drop_samples: the task '{run.task}' has no values of single pairs; remove it"])
+    if task.pair_value == "reward_deviation" and run.drop_samples.at_least is not None:
+        raise ConfigError(["run.drop_samples.at_least: answers with unequal rewards teach something; remove it"])
+    return _REASONS[task.pair_value]
+
+
 class SampleDrops:
     """The last values of every training sample, and which samples are dropped.
 
@@ -44,7 +59,7 @@ class SampleDrops:
         path: the file that lists the dropped samples.
 
     Raises:
-        ConfigError: the task has no values for single pairs, or none that `at_least` fits.
+        ConfigError: as `reasons_of`.
 
     Attributes:
         epoch: the epoch, from 0, that `starts` and `dropped_in` hold for.
@@ -57,11 +72,7 @@ class SampleDrops:
     def __init__(self, run: RunSettings, dataset: Any, task: EmotionTask, path: Path):
         assert run.drop_samples is not None, "the run drops no samples"
         self._run, self._settings, self._dataset, self._path = run, run.drop_samples, dataset, path
-        if task.pair_value is None:
-            raise ConfigError([f"run.drop_samples: the task '{run.task}' has no values of single pairs; remove it"])
-        self._reasons = _REASONS[task.pair_value]
-        if task.pair_value == "reward_deviation" and self._settings.at_least is not None:
-            raise ConfigError(["run.drop_samples.at_least: answers with unequal rewards teach something; remove it"])
+        self._reasons = reasons_of(run, task)
         task.needs_pair_values = True
         self.epoch, self.starts = 0, dataset.starts(0)
         shape = (dataset.num_samples, self._settings.visits)

@@ -6,12 +6,14 @@
   of an epoch, and one of other sizes is refused.
 - The list of dropped samples and the row of the log have what was chosen, and replace what an interrupted start wrote.
 - A run whose model measures no losses says so.
-- Settings that drop nothing, or do not fit the run or its task, are refused; without them a run has no other identity.
+- Settings that drop nothing, or do not fit the run, its task or its model, are refused before training; without
+  them a run has no other identity.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,6 +28,8 @@ from lavis_emovit.runners.drop_samples import SampleDrops, choose
 from lavis_emovit.runners.settings import DropSettings, RunSettings
 from lavis_emovit.settings import parse_settings
 from lavis_emovit.tasks.base import PairValues
+from lavis_emovit.tasks.emotion_instruction import EmotionInstructionTask
+from lavis_emovit.train import run_recipe
 
 NAN = float("nan")
 RUN = {"output_dir": "x", "max_epoch": 3, "global_batch_size": 1, "init_lr": 1e-3, "train_dataset_ratios": {"a": 1}}
@@ -193,3 +197,29 @@ def test_it_needs_ratios_and_a_task_with_values(tmp_path: Path) -> None:
 
 def test_off_it_is_not_in_the_settings() -> None:
     assert "drop_samples" not in RunSettings(**RUN).model_dump(mode="json")
+
+
+def test_a_model_without_losses_of_pairs_is_refused_before_the_first_step() -> None:
+    model: Any = SimpleNamespace(answer_loss=lambda batch: None)
+    task = EmotionInstructionTask()
+    task.begin(model, None)
+    task.needs_pair_values = True
+    with pytest.raises(
+        UserError, match=r"run\.drop_samples: `answer_loss` of SimpleNamespace has no argument `by_pair`"
+    ):
+        task.begin(model, None)
+    model.answer_loss = lambda batch, by_pair=False: None
+    task.begin(model, None)
+
+
+def test_a_task_without_values_is_refused_before_anything_is_loaded(
+    recipe: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise AssertionError("data are built")
+
+    monkeypatch.setattr(EmotionInstructionTask, "pair_value", None)
+    monkeypatch.setattr(EmotionInstructionTask, "build_datasets", fail)
+    path = recipe(train_dataset_ratios={"emo_stand_in": 1}, drop_samples={"at_most": 0.1})
+    with pytest.raises(ConfigError, match=r"run\.drop_samples: the task 'emotion_instruction' has no values"):
+        run_recipe(str(path))

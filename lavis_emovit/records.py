@@ -26,7 +26,9 @@ from lavis_emovit.files import atomic_writer, is_plain_name, load_json, parse_js
 from lavis_emovit.settings import FrozenModel, Number, Text, nearest_name
 from lavis_emovit.turns import read_turns
 
-InstructionKind = Literal["categorical", "conversation", "reasoning", "description", "explanation"]
+InstructionKind = Literal[
+    "categorical", "conversation", "reasoning", "description", "explanation", "attribute", "expression"
+]
 INSTRUCTION_KINDS: tuple[str, ...] = get_args(InstructionKind)
 
 # A categorical answer in EmoVIT's instruction data; the label follows the colon.

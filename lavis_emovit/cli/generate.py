@@ -41,6 +41,8 @@ COMMANDS: dict[str, tuple[tuple[str, ...], str]] = {
     "attributes": (("attributes",), "Measure light and colour; a vision model names the other missing attributes."),
     "categorical": (("categorical",), "Ask for the emotion, with the label as the answer. Needs no model."),
     "affect": (("affect",), "Ask for valence and arousal, with the values as the answer. Needs no model."),
+    "attribute": (("attribute",), "Ask for each known attribute, such as place, action and light. Needs no model."),
+    "expression": (("expression",), "Ask for the expression, its action units and their changes. Needs no model."),
     **{kind.name: ((kind.name,), kind.summary) for kind in KINDS.values()},
     "all": (("captions", "attributes", "categorical", *KINDS), "Run all steps for the images of a mix."),
 }
@@ -64,7 +66,8 @@ ONLY_FOR = {
     "examples": (*KINDS, "all"),
     "judge": (*KINDS, "all"),
 }
-# `categorical` and `affect` use no model.
+# Templates, which use no model.
+_TEMPLATES = ("categorical", "affect", "attribute", "expression")
 _CHAT_OPTIONS = (
     "model", "base_url", "in_flight", "rpm", "tpm", "max_usd", "prices", "stream", "dry_run", "batch", "wait",
     "abandon_batches",
@@ -108,6 +111,9 @@ def _generate(
     )
     chat, judge_chat, settings, chosen_mix = read_settings(options.config, options.chat(), job_options, judge, mix)
     steps = COMMANDS[command][0]
+    if command == "all" and chosen_mix is not None:
+        in_mix = {kind for part in chosen_mix[1].parts for kind in part.kinds}
+        steps += tuple(kind for kind in _TEMPLATES if kind in in_mix and kind not in steps)
     # Options without effect. The same keys are allowed in a settings file, for runs that use them.
     without_effect = {
         "--allow-short applies to mixes; add --mix": allow_short and chosen_mix is None,
@@ -149,7 +155,7 @@ def _generate(
 
 for _name, (_, _help) in COMMANDS.items():
     _excluded = {"command", *(option for option, commands in ONLY_FOR.items() if _name not in commands)}
-    _excluded |= set(_CHAT_OPTIONS) if _name in ("categorical", "affect") else set()
+    _excluded |= set(_CHAT_OPTIONS) if _name in _TEMPLATES else set()
     app.command(_name)(with_job_options(partial(_generate, command=_name), exclude=_excluded, doc=_help))
 app.command("seke")(with_job_options(seke))
 app.command("seke-tests")(seke_tests)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
+
+from PIL import Image
 
 from lavis_emovit.chat.json_text import find_json, object_schema
 from lavis_emovit.chat.progress import RunProgress
 from lavis_emovit.chat.request import load_rgb
 from lavis_emovit.chat.settings import ChatSettings
+from lavis_emovit.clips.reading import read_frames
 from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.files import load_json, read_file
 from lavis_emovit.generation.job import Job, StepResult
@@ -56,8 +60,8 @@ def read_vocabulary(path: str | Path | None = None) -> dict[str, tuple[str, ...]
 def write_attributes(job: Job, ids: Collection[str] | None = None, *, vocabulary: str | None = None) -> StepResult:
     """Add missing attributes to records; attributes of the source stay unchanged.
 
-    Brightness and colorfulness are measured. A chat model, if any, names the other four from the image; terms outside
-    the vocabulary (see `read_vocabulary`) are dropped and counted.
+    Brightness and colorfulness are measured, of clips as the mean of some frames. A chat model, if any, names the other
+    four from the image; terms outside the vocabulary (see `read_vocabulary`) are dropped and counted.
     """
     chosen = job.chosen(ids)
     terms = read_vocabulary(vocabulary)
@@ -70,14 +74,15 @@ def write_attributes(job: Job, ids: Collection[str] | None = None, *, vocabulary
             known = record.attributes
             if known.brightness is not None and known.colorfulness is not None:
                 continue
-            path = job.image_root / record.image
             try:
-                image = load_rgb(read_file(path), path, _SIDE_PX)
+                images = [*_images(job, record)]
             except (DataError, OSError):
                 result.missing["bad_picture"] += 1
                 continue
-            image.thumbnail((_SIDE_PX, _SIDE_PX))
-            measured = {"brightness": brightness(image), "colorfulness": colorfulness(image)}
+            measured = {
+                "brightness": round(fmean(map(brightness, images)), 1),
+                "colorfulness": round(fmean(map(colorfulness, images)), 1),
+            }
             values = {name: value for name, value in measured.items() if getattr(known, name) is None}
             job.put(number, record.model_copy(update={"attributes": known.model_copy(update=values)}))
             num_measured += 1
@@ -86,6 +91,19 @@ def write_attributes(job: Job, ids: Collection[str] | None = None, *, vocabulary
         _by_chat(job, job.chat, chosen, terms, result)
     result.num_done = len(chosen) - result.missing["bad_picture"]
     return result
+
+
+def _images(job: Job, record: EmotionRecord) -> Iterator[Image.Image]:
+    """The image of a record, or the frames of its clip that requests would have, small; DataError, OSError."""
+    path = job.image_root / record.image
+    if record.clip is None:
+        images = iter([load_rgb(read_file(path), path, _SIDE_PX)])
+    else:
+        frames = read_frames(path, record.clip, job.settings.frames, root=job.image_root, min_side_px=_SIDE_PX)
+        images = (image for _, image in frames)
+    for image in images:
+        image.thumbnail((_SIDE_PX, _SIDE_PX))
+        yield image
 
 
 def _by_chat(

@@ -61,18 +61,28 @@ def changes_seen(record: EmotionRecord, choose: random.Random) -> list[str]:
 
 def change_topics(record: EmotionRecord, choose: random.Random) -> list[Topic]:
     """Questions about the changes of a record, each kind with its answer; none without values over time."""
+    topics = label_topics(record, choose)
+    for axis, questions in _MOVE_QUESTIONS.items():
+        if sentences := _of_moves(record, axis, choose):
+            topics.append((questions, " ".join(sentences)))
+    return topics + unit_topics(record)
+
+
+def label_topics(record: EmotionRecord, choose: random.Random) -> list[Topic]:
+    """Those about the labels over time."""
     what = _what(record)
     topics: list[Topic] = []
     if sentences := _of_labels(record, choose):
         topics.append((tuple(one.format(what=what) for one in _CHANGE_QUESTIONS), " ".join(sentences)))
     if (longest := _longest(record)) is not None:
         topics.append((tuple(one.format(what=what) for one in _PHASE_QUESTIONS), _course(record, longest)))
-    for axis, questions in _MOVE_QUESTIONS.items():
-        if sentences := _of_moves(record, axis, choose):
-            topics.append((questions, " ".join(sentences)))
-    if sentences := _of_units(record):
-        topics.append((_UNIT_QUESTIONS, " ".join(sentences)))
     return topics
+
+
+def unit_topics(record: EmotionRecord) -> list[Topic]:
+    """The one about action units over time."""
+    sentences = _of_units(record)
+    return [(_UNIT_QUESTIONS, " ".join(sentences))] if sentences else []
 
 
 def _of_labels(record: EmotionRecord, choose: random.Random) -> list[str]:

@@ -10,7 +10,7 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
-from lavis_emovit.generation.change_texts import change_topics, changes_seen
+from lavis_emovit.generation.change_texts import Topic, change_topics, changes_seen
 from lavis_emovit.generation.changes import label_phases
 from lavis_emovit.generation.facts import plain, subject
 from lavis_emovit.records import EmotionRecord
@@ -126,31 +126,38 @@ def explanation(record: EmotionRecord, choose: random.Random) -> dict[str, Any]:
     return {"reason": " ".join([*_seen(record, choose), reason])}
 
 
-def _topics(record: EmotionRecord) -> list[tuple[tuple[str, ...], str]]:
-    """Questions about known facts, each with its answer."""
+def fact_topics(record: EmotionRecord) -> dict[str, Topic]:
+    """Name of a known attribute -> questions about it, and their answer."""
     known = record.attributes
-    topics: list[tuple[tuple[str, ...], str]] = []
-
-    def add(answer: str, *questions: str) -> None:
-        topics.append((questions, answer))
-
+    topics: dict[str, Topic] = {}
     if known.scene:
-        add(f"It is {_a(plain(known.scene))}.", "What kind of place is it?", "Where is this?")
+        questions = "What kind of place is it?", "Where is this?"
+        topics["scene"] = questions, f"It is {_a(plain(known.scene))}."
     if known.object:
-        add(f"One can see {_list(known.object)}.", "Which things stand out?", "What can one see in the picture?")
+        questions = "Which things stand out?", "What can one see in the picture?"
+        topics["object"] = questions, f"One can see {_list(known.object)}."
     if known.human_action:
-        add(f"The action is {plain(known.human_action)}.", "What is the person doing?", "What goes on here?")
+        questions = "What is the person doing?", "What goes on here?"
+        topics["human_action"] = questions, f"The action is {plain(known.human_action)}."
     if known.facial_expression:
-        face = _face(known.facial_expression)
-        add(f"The face is {face}.", "What does the face look like?", "How would you describe the face?")
+        questions = "What does the face look like?", "How would you describe the face?"
+        topics["facial_expression"] = questions, f"The face is {_face(known.facial_expression)}."
     if known.brightness is not None:
-        add(f"It is {_step(_LIGHT, known.brightness)}.", "How bright is the picture?", "What is the light like?")
+        questions = "How bright is the picture?", "What is the light like?"
+        topics["brightness"] = questions, f"It is {_step(_LIGHT, known.brightness)}."
     if known.colorfulness is not None:
-        colours = _step(_COLOUR, known.colorfulness)
-        add(f"The colours are {colours}.", "How strong are the colours?", "What are the colours like?")
+        questions = "How strong are the colours?", "What are the colours like?"
+        topics["colorfulness"] = questions, f"The colours are {_step(_COLOUR, known.colorfulness)}."
+    return topics
+
+
+def _topics(record: EmotionRecord) -> list[Topic]:
+    """Questions about known facts, each with its answer."""
+    topics = [*fact_topics(record).values()]
     if record.caption:
         text = record.caption.strip().rstrip(".")
-        add(f"{text[:1].upper()}{text[1:]}.", "What does the picture show?", "What is in the picture?")
+        questions = "What does the picture show?", "What is in the picture?"
+        topics.append((questions, f"{text[:1].upper()}{text[1:]}."))
     return topics
 
 

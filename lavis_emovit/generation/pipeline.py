@@ -18,12 +18,13 @@ from lavis_emovit.generation.instructions import check_labels, with_instructions
 from lavis_emovit.generation.job import Job, StepResult
 from lavis_emovit.generation.kinds import KINDS
 from lavis_emovit.generation.mix import Mix, draw_mix
-from lavis_emovit.records import INSTRUCTION_KINDS, EmotionRecord, read_records
+from lavis_emovit.generation.observations import OBSERVATIONS
+from lavis_emovit.records import INSTRUCTION_KINDS, EmotionRecord, Instruction, read_records
 from lavis_emovit.settings import nearest_name
 
 _MAX_SHOWN = 5  # of overlapping images
 _PURPOSES = {"captions": "caption", "attributes": "attributes"}  # step -> purpose of its requests
-STEPS = ("captions", "attributes", "categorical", "affect", *KINDS)
+STEPS = ("captions", "attributes", "categorical", "affect", *OBSERVATIONS, *KINDS)
 
 
 def run_steps(
@@ -85,26 +86,28 @@ def run_steps(
 
 
 def write_template(job: Job, step: str, ids: Collection[str] | None = None) -> StepResult:
-    """Write the question `categorical` or `affect` into records that have the answer, in place of an earlier one."""
+    """Write questions from templates into records that have the answers, in place of earlier ones.
+
+    Args:
+        step: `categorical`, `affect`, or a kind of `OBSERVATIONS`.
+    """
     settings = job.settings
     chosen = job.chosen(ids)
     result = StepResult(step, f"template:{step}", num_records=len(chosen))
     for number, record in chosen.items():
-        if step == "categorical" and record.emotion is not None:
-            instruction = categorical_instruction(
-                record,
-                wordings=settings.wordings,
-                option_order=settings.option_order,
-                seed=settings.seed,
-                open_set=settings.open_set,
-            )
+        new: list[Instruction] = []
+        if step in OBSERVATIONS:
+            new = OBSERVATIONS[step](record, seed=settings.seed)
+        elif step == "categorical" and record.emotion is not None:
+            choices = settings.model_dump(include={"wordings", "option_order", "seed", "open_set"})
+            new = [categorical_instruction(record, **choices)]
         elif step == "affect" and is_affect_due(record):
-            instruction = affect_instruction(record, seed=settings.seed, about=settings.about)
-        else:
-            continue
-        job.put(number, with_instructions(record, step, [instruction]))
-        result.num_done += 1
-    result.num_pairs = result.num_read = result.num_done
+            new = [affect_instruction(record, seed=settings.seed, about=settings.about)]
+        if new:
+            job.put(number, with_instructions(record, step, new))
+            result.num_done += 1
+            result.num_pairs += len(new)
+    result.num_read = result.num_pairs
     return result
 
 

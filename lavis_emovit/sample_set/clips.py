@@ -20,10 +20,16 @@ from lavis_emovit.files import write_json
 from lavis_emovit.paths import RECORDS_NAME
 from lavis_emovit.sample_set.draw import render
 from lavis_emovit.sample_set.scene import NIGHT_AIR, SketchScene, sample_scene
-from lavis_emovit.sample_set.write import DRAWING_VERSION, JPEG_QUALITY, SETTINGS_FILE, write_folder
+from lavis_emovit.sample_set.write import (
+    DRAWING_VERSION,
+    JPEG_QUALITY,
+    SETTINGS_FILE,
+    drawn_attributes,
+    write_folder,
+)
 
-# Raise its last number whenever other clips are made of the same drawings.
-CLIP_VERSION = f"{DRAWING_VERSION}.1"
+# Raise its last number whenever other clips or records are made of the same drawings.
+CLIP_VERSION = f"{DRAWING_VERSION}.2"
 RATE_FPS = 3
 # Which of the two images each frame is.
 PATTERNS = {
@@ -101,6 +107,7 @@ def _write(root: Path, settings: dict[str, Any], progress: Callable[[int, int], 
                 "label_set": f"labels: {', '.join(PATTERNS)}",
                 "group": f"scene {number + 1}",
                 "clip": {"frames": frames, "rate_fps": RATE_FPS},
+                "attributes": drawn_attributes(scene),
             }
             lines.append(json.dumps(record) + "\n")
         if progress:

@@ -98,18 +98,20 @@ def scene_for(label: str, index: int, seed: int, label_noise: float = LABEL_NOIS
 
 def annotation_of(scene: SketchScene, image_id: str, label: str, image: Image.Image) -> dict[str, Any]:
     """The annotation with EmoSet's keys; attributes for which EmoSet has no name are absent."""
+    measured = {"brightness": brightness(image), "colorfulness": colorfulness(image)}
+    return {"image_id": image_id, "emotion": label, **measured, **drawn_attributes(scene)}
+
+
+def drawn_attributes(scene: SketchScene) -> dict[str, Any]:
+    """The attributes of EmoSet that do not depend on the light, as far as it has names for them."""
     objects = [FACTS["object"][name].get("emoset") for name in (scene.object, scene.second_object)]
-    annotation = {
-        "image_id": image_id,
-        "emotion": label,
-        "brightness": brightness(image),
-        "colorfulness": colorfulness(image),
+    found = {
         "scene": scene.place,
         "object": [name for name in objects if name],
         "facial_expression": scene.expression,
         "human_action": FACTS["action"][scene.action].get("emoset"),
     }
-    return {name: value for name, value in annotation.items() if value not in ("none", None, [])}
+    return {name: value for name, value in found.items() if value not in ("none", None, [])}
 
 
 def _checked_settings(images_per_class: int, seed: int, size_px: int, label_noise: float) -> dict[str, Any]:

@@ -63,6 +63,8 @@ SURFACE = {
     " --device --dry-run --engine --examples --held-out --images --in-flight --judge --max-usd --mix --model --open-set"
     " --option-order --out --preview --prices --ray-address --redo-captions --regenerate --rpm --seed --shards --split"
     " --stream --tpm --vision --vocabulary --wait --wording --workers RECORDS",
+    "generate attribute": "--check-overlap --config --conversations --held-out --images --out --preview --seed --shards"
+    " --split RECORDS",
     "generate attributes": "--abandon-batches"
     " --base-url --batch --check-overlap --config --conversations --dry-run --held-out"
     " --images --in-flight --max-usd --model --out --preview --prices --regenerate --rpm --seed --shards --split"
@@ -85,6 +87,8 @@ SURFACE = {
     " --base-url --batch --check-overlap --config --conversations --dry-run --examples"
     " --held-out --images --in-flight --judge --max-usd --model --out --preview --prices --regenerate --rpm --seed"
     " --shards --split --stream --tpm --vision --wait RECORDS",
+    "generate expression": "--check-overlap --config --conversations --held-out --images --out --preview --seed"
+    " --shards --split RECORDS",
     "generate reasoning": "--abandon-batches"
     " --base-url --batch --check-overlap --config --conversations --dry-run --examples"
     " --held-out --images --in-flight --judge --max-usd --model --out --preview --prices --regenerate --rpm --seed"

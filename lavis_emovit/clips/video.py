@@ -167,7 +167,7 @@ class Video(AbstractContextManager["Video"]):
         entries, stream = self._stream.index_entries, self._stream
         if not len(entries):
             return target_s - now_s > _BLIND_SEEK_S
-        number = entries.search_timestamp(self._stamp(target_s - _REORDER_S), backward=True)
+        number = entries.search_timestamp(self._stamp(target_s), backward=True)
         return number >= 0 and float(entries[number].timestamp * stream.time_base) - self._start_s > now_s
 
     def _stamp(self, time_s: float) -> int:
@@ -178,7 +178,8 @@ class Video(AbstractContextManager["Video"]):
 
         Frames that are neither shown at a wanted time nor needed to decode others are left out (None: no frame is).
         """
-        before_s = _REORDER_S
+        # An index leads to the last key frame before a time, mostly.
+        before_s = 0.0 if len(self._stream.index_entries) else _REORDER_S
         while True:
             start_s = time_s - before_s
             with self._named_errors("the video is damaged"):
@@ -188,9 +189,10 @@ class Video(AbstractContextManager["Video"]):
             self._stream.codec_context.flush_buffers()
             frames = self._decode(wanted_s)
             first = next(frames, None)
-            if first is None or start_s <= 0 or self._time_s(first) <= time_s + _ROUNDING_S:
+            if start_s <= 0 or (first is not None and self._time_s(first) <= time_s + _ROUNDING_S):
                 break
-            before_s *= 8
+            # An index may have the times of decoding, which are earlier: this key frame is shown too late.
+            before_s = max(_REORDER_S, 8 * before_s)
         if first is not None:
             yield first
             yield from frames

@@ -3,13 +3,19 @@
     python tools/bench/clips.py [--rounds 5]
 
 Both sides give the same 8 RGB images, which is checked, and take turns in one process. The ratio is that of the
-medians; it is printed. Do not run it beside other work.
+medians. It depends on the distance of the key frames, so two files are read: with the default of x264, at most 250
+frames, and with a key frame every second, as streams have them.
+
+The memory is what a fresh process needs at most while it reads the 8 frames, beyond what it needed before, as a
+multiple of the bytes of these frames (Linux only). Do not run it beside other work.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -25,16 +31,20 @@ from lavis_emovit.clips.reading import read_frames
 
 RATE_FPS, SECONDS, SIZE = 30, 10, (1280, 720)
 FRAMES = FrameSettings(num_frames=8)
+KEPT_BYTES = FRAMES.num_frames * SIZE[0] * SIZE[1] * 3
+# Name -> frames from one key frame to the next.
+KEY_FRAMES = {"x264's default": 250, "one a second": RATE_FPS}
 
 
-def write_video(path: Path) -> None:
-    """A textured image that moves, encoded with the defaults of x264."""
+def write_video(path: Path, key_every: int) -> None:
+    """A textured image that moves, encoded with the defaults of x264 but for the distance of key frames."""
     width, height = SIZE
     noise = np.random.default_rng(0).integers(0, 256, (height // 8, width // 4, 3), np.uint8)
     wide = np.asarray(Image.fromarray(noise).resize((2 * width, height), Image.Resampling.BICUBIC))
     with av.open(str(path), "w") as file:
         stream = file.add_stream("libx264", rate=RATE_FPS)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.options = {"g": str(key_every)}
         for number in range(RATE_FPS * SECONDS):
             part = np.ascontiguousarray(wide[:, 4 * number : 4 * number + width])
             file.mux(stream.encode(av.VideoFrame.from_ndarray(part, format="rgb24")))
@@ -61,22 +71,51 @@ def seconds(call: Callable[[Path], Any], path: Path) -> float:
     return time.perf_counter() - start
 
 
+def memory_bytes(name: str) -> int:
+    """`VmRSS`, what this process needs now, or `VmHWM`, what it needed at most."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
+
+
+def print_memory(path: Path) -> None:
+    """Print the bytes that reading the frames takes at most, for the process that asks for them."""
+    next(read_frames(path, Clip(), FRAMES))  # what PyAV and Pillow load on first use
+    Path("/proc/self/clear_refs").write_text("5")  # the highest value begins anew
+    before = memory_bytes("VmRSS")
+    kept = chosen_frames(path)
+    print(memory_bytes("VmHWM") - before, len(kept))
+
+
+def compare(path: Path, rounds: int) -> str:
+    for ours, theirs in zip(chosen_frames(path), all_frames(path), strict=True):
+        if ImageChops.difference(ours, theirs).getbbox() is not None:
+            raise SystemExit("the two sides do not give the same frames")
+    taken: dict[str, list[float]] = {"chosen": [], "all": []}
+    for _ in range(rounds):
+        taken["chosen"].append(seconds(chosen_frames, path))
+        taken["all"].append(seconds(all_frames, path))
+    chosen_s, all_s = (statistics.median(taken[side]) for side in ("chosen", "all"))
+    command = [sys.executable, __file__, "--memory-of", str(path)]
+    needed = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[0])
+    return (
+        f"chosen frames {chosen_s:.3f} s, all frames {all_s:.3f} s: {all_s / chosen_s:.2f} times the clips a second; "
+        f"memory {needed / KEPT_BYTES:.2f} times the frames kept"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--memory-of", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.memory_of is not None:
+        print_memory(arguments.memory_of)
+        return
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "clip.mp4")
-        write_video(path)
-        for ours, theirs in zip(chosen_frames(path), all_frames(path), strict=True):
-            if ImageChops.difference(ours, theirs).getbbox() is not None:
-                raise SystemExit("the two sides do not give the same frames")
-        taken: dict[str, list[float]] = {"chosen": [], "all": []}
-        for _ in range(rounds):
-            taken["chosen"].append(seconds(chosen_frames, path))
-            taken["all"].append(seconds(all_frames, path))
-    chosen_s, all_s = (statistics.median(taken[side]) for side in ("chosen", "all"))
-    print(f"chosen frames {chosen_s:.3f} s, all frames {all_s:.3f} s: {all_s / chosen_s:.2f} times the clips a second")
+        for name, key_every in KEY_FRAMES.items():
+            path = Path(folder, f"{key_every}.mp4")
+            write_video(path, key_every)
+            print(f"key frames {name}: {compare(path, arguments.rounds)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from lavis_emovit.checkpoints.checkpoint import (
 from lavis_emovit.checkpoints.finding import find_trained
 from lavis_emovit.checkpoints.training_state import CONFIG_FILE, MODEL_FILE, QUESTIONS_FILE
 from lavis_emovit.errors import UserError, WeightsError
-from lavis_emovit.files import atomic_folder, atomic_path, file_sha256, parse_json, write_json
+from lavis_emovit.files import atomic_folder, atomic_path, file_sha256, parse_json, regular_file, write_json
 from lavis_emovit.paths import ARCHIVE_SUFFIX, EXPORT_FILE, MANIFEST_NAME, cache_root, expand_home, list_checkpoints
 from lavis_emovit.settings import written_values
 
@@ -241,7 +241,7 @@ def _object_in(path: Path) -> dict[str, Any]:
 def _settings_in(path: Path) -> dict[str, Any]:
     """The settings of the run that wrote a checkpoint."""
     try:
-        values = written_values(path.read_text(encoding="utf-8"))
+        values = written_values(regular_file(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read: {error}") from None
     if not isinstance(values, dict) or not isinstance(values.get("model"), dict):

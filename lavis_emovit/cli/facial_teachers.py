@@ -196,9 +196,12 @@ def fit_reliability(
     from lavis_emovit.records import find_image_root, read_records
     from lavis_emovit.teachers.answers import AnswerFile
     from lavis_emovit.teachers.catalogue import find_teachers
+    from lavis_emovit.teachers.chat_teacher import CHAT
     from lavis_emovit.teachers.choosing import FaceSettings
     from lavis_emovit.teachers.looking import Looking
 
+    if config is not None and not any(name.startswith(CHAT) for name in names):
+        raise ConfigError(["--config is for chat models; add --teacher chat:MODEL"], "the options")
     chosen = find_teachers(names, chat_teachers(known.parent, read_sections(config)["chat"]))
     refuse_detectors(chosen)
     skipped: Counter[str] = Counter()

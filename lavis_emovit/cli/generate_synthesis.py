@@ -53,7 +53,12 @@ def synthesis(
     if chat is None:
         problems.append("synthesis needs a model that sees the images; add --model, and for `emovit serve` --base-url")
     if recipe is None:
-        alone = {"--dataset": dataset, "--start": start, "--rounds": rounds}
+        alone = {
+            "--dataset": dataset,
+            "--start": start,
+            "--rounds": rounds,
+            "--device": None if device == "auto" else device,
+        }
         problems += [f"{name}: is for rounds with training; add --recipe" for name, value in alone.items() if value]
     else:
         unfit = {"--dry-run": options.dry_run, "--batch": options.batch}

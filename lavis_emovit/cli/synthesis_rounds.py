@@ -61,11 +61,11 @@ class Training:
         least_rise: float,
         most: int | None,
     ) -> None:
-        """Write and train in turns, from where the files of earlier rounds end.
+        """Write and train in turns, after the finished rounds of the folder.
 
         Args:
             first: endpoint of the model of the first round; the others are the same but for model and address.
-            write: a round by an endpoint; whether another one can follow.
+            write: writes a round by an endpoint; returns whether another one can follow.
             start: tuned model that is served for the first round.
 
         Raises:
@@ -73,8 +73,8 @@ class Training:
         """
         from lavis_emovit.generation.synthesis import is_over, read_rounds
 
-        can_go_on = True
-        while can_go_on:
+        has_next = True
+        while has_next:
             rounds = read_rounds(self.options.out)
             if is_over(rounds, least_rise) or (most is not None and len(rounds) >= most):
                 break
@@ -86,9 +86,9 @@ class Training:
             if rounds or start is not None:
                 name = f"{self.recipe.stem}-{len(rounds)}" if rounds else first.model
                 place = self._train(name) if rounds else Path(str(start))
-                can_go_on = self._write_served(first, write, name, place)
+                has_next = self._write_served(first, write, name, place)
             else:
-                can_go_on = write(first)
+                has_next = write(first)
         rounds = read_rounds(self.options.out)
         best = max(rounds, key=lambda one: one.rate)
         typer.echo(f"{len(rounds)} rounds; the highest acceptance rate is {best.rate:.1%}, of {best.model}")

@@ -203,6 +203,7 @@ def test_fitted_reliability_counts(emovit, tmp_path, photos, two_fakes, requests
     assert emovit(*fit, "--images", folder, "--teacher", "happy-fake", "--out", tmp_path / "one.json")[0] == 0
     for command, message in (
         ((*fit, *known, "--out", tmp_path / "x.json"), "--answers: is for teachers; add --teacher"),
+        ((*fit, *BOTH, "--config", "c.yaml", "--out", tmp_path / "x.json"), "--config is for chat models; add"),
         ((*annotate, *BOTH[2:], "--priors", tmp_path / "one.json"), "has no reliability of sad-fake 1.0"),
         ((*seke[:-1], tmp_path / "one.json"), "has no reliability of sad-fake 1.0, only of happy-fake 1.0"),
         ((*annotate, "--priors", PACKAGED), "has no reliability of teachers"),

@@ -7,6 +7,7 @@
   without a new text keep theirs, unless the truth has changed.
 - With a recipe, one command writes, trains and writes again; it resumes behind a training that failed.
 - The rounds are over when the acceptance rate no longer rises; then, and for models of earlier rounds, it is an error.
+  With a recipe, they are also over after `--rounds`.
 """
 
 from __future__ import annotations
@@ -235,6 +236,7 @@ def test_rounds_with_training_between_them(faces, tmp_path, monkeypatch, capfd):
         ("datasets: {faces: {}}", ("--dry-run",), "--dry-run: does not go with --recipe"),
         ("datasets: {faces: {}}", ("--start", "run"), "--start: writes in place of --model"),
         (None, ("--rounds", "3"), "--rounds: is for rounds with training; add --recipe"),
+        (None, ("--device", "cpu"), "--device: is for rounds with training; add --recipe"),
     ],
 )
 def test_rounds_that_cannot_run(faces, tmp_path, capsys, content, more, message):
@@ -243,6 +245,19 @@ def test_rounds_that_cannot_run(faces, tmp_path, capsys, content, more, message)
     with ChatServer(script) as server:
         assert faces("m2", server, *(("--recipe", str(recipe)) if content else ()), *more) == EXIT_USER_ERROR
         assert message in capsys.readouterr().err and server.num_requests == 0
+
+
+def test_the_number_of_rounds_is_a_limit(faces, tmp_path, capsys):
+    """The rate still rises, so without the limit there would be a training."""
+    (tmp_path / "recipe.yaml").write_text("datasets: {faces: {}}")
+    (tmp_path / "out").mkdir()
+    rounds = [{"model": name, "num_faces": 4, "num_accepted": number} for name, number in (("m1", 1), ("recipe-1", 3))]
+    (tmp_path / "out" / "rounds.json").write_text(json.dumps(rounds))
+    with ChatServer(script) as server:
+        assert faces("m1", server, "--recipe", str(tmp_path / "recipe.yaml"), "--rounds", "2") == 0
+        assert server.num_requests == 0
+    assert "2 rounds; the highest acceptance rate is 75.0%, of recipe-1" in capsys.readouterr().out
+    assert not (tmp_path / "out" / "runs").exists()
 
 
 def test_no_training_without_texts(faces, tmp_path, capsys):

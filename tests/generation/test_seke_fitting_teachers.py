@@ -198,6 +198,12 @@ def test_votes_of_a_program_are_its_doubt():
     smile = infer(PRIORS, Evidence("happiness", units={12: True}, votes=evidence.votes))
     odds = 0.7 * happy.probability(12) / (0.3 * calm.probability(12))
     assert smile.expressions == pytest.approx({"happiness": odds / (1 + odds), "neutral": 1 / (1 + odds)})
+    # Synonyms count together.
+    synonyms = record(
+        0, "happy", "labels: happy, happiness, neutral", votes={"happy": 0.4, "happiness": 0.3, "neutral": 0.3},
+        extra={"expression_by": "t"},
+    )  # fmt: skip
+    assert evidence_of(case_of(synonyms, active_from=1.0), PRIORS).votes == pytest.approx(evidence.votes)
     people = evidence_of(case_of(record(0, votes=votes), active_from=1.0), PRIORS)
     assert not people.votes and infer(PRIORS, people).expressions == {"happiness": 1.0}
 

@@ -125,9 +125,9 @@ def _exponents(
     names = list(priors.expressions)
     folds = [hashlib.sha256(face.group.encode()).digest()[0] % _NUM_FOLDS for face in faces]
     logs_J: dict[tuple[str, int], np.ndarray] = {}  # (teacher, number of the face) -> log-likelihoods of J expressions
+    rest = [[face for face, of in zip(faces, folds) if of != fold] for fold in range(_NUM_FOLDS)]
     for title in titles:
         labels = _labels(faces, title)
-        rest = [[face for face, of in zip(faces, folds) if of != fold] for fold in range(_NUM_FOLDS)]
         tables = [confusion_of(_counts(some, title), names, labels, smoothing) for some in rest]
         for number, (face, fold) in enumerate(zip(faces, folds)):
             if title in face.votes:

@@ -170,8 +170,9 @@ def evidence_of(case: Case, priors: FacialPriors) -> Evidence:
     intensities = {unit: value for unit, value in (record.action_units or {}).items() if unit in graded}
     votes: dict[str, float] = {}
     if expression is not None and record.votes and sources_of(record, known)["expression"] != PERSON:
-        named = ((label_in(EXPRESSIONS8.name, label), share) for label, share in record.votes.items())
-        votes = {name: share for name, share in named if name is not None and name in priors.expressions}
+        for label, share in record.votes.items():
+            if (name := label_in(EXPRESSIONS8.name, label)) is not None and name in priors.expressions:
+                votes[name] = votes.get(name, 0.0) + share  # labels of a custom set may be synonyms
     return Evidence(expression, known.valence, known.arousal, known.units, intensities, votes)
 
 

@@ -84,7 +84,7 @@ def _run(config: Config) -> dict[str, Any]:
         seed_everything("start", config.run.seed)
         task = setup_task(config)
         if not config.run.evaluate:
-            reasons_of(config.run, task)
+            reasons_of(config.run, task)  # refuses what does not fit before data and weights are loaded
         to_fetch = registry.get_model_class(config.model_cfg.arch).check_weights(config.model)
         if config.run.evaluate and config.run.checkpoint is not None:
             find_trained(config.run.checkpoint)

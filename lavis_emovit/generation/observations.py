@@ -45,11 +45,11 @@ def expression_instructions(record: EmotionRecord, *, seed: int = 0) -> list[Ins
     return _written(record, "expression", topics, seed)
 
 
+# Kind of instruction -> the function that writes it.
 OBSERVATIONS: dict[str, Callable[..., list[Instruction]]] = {
     "attribute": attribute_instructions,
     "expression": expression_instructions,
 }
-"""Kind of instruction -> the function that writes it."""
 
 
 def _written(record: EmotionRecord, kind: InstructionKind, topics: dict[str, Topic], seed: int) -> list[Instruction]:

@@ -100,12 +100,12 @@ class ImageProcessor(BaseProcessor):
         draw = seed if self.is_random else None
         times_s: list[float] = []
 
-        def pixels() -> Iterator[Image.Image]:
+        def shown_frames() -> Iterator[Image.Image]:
             for time_s, image in read_frames(data, clip, frames, seed=draw, min_side_px=min_side_px):
                 times_s.append(round(time_s, 3))
                 yield shown(image, box, show)[0]
 
-        return self.over_time(pixels(), frames.num_frames, seed), tuple(times_s)
+        return self.over_time(shown_frames(), frames.num_frames, seed), tuple(times_s)
 
     def beside(self, images: Sequence[Image.Image], seed: int | None) -> Any:
         """The whole image and the crop as one model input, float32 [3, 2, H, W]; without a crop, the whole one twice.

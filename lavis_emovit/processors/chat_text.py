@@ -121,8 +121,10 @@ class ChatText:
         """The text with the places of some images, of which all behind the last one is as in that with one."""
         if (known := self._asked.get(num_images)) is not None:
             return known
-        advice = "as `box: both` and the frames of clips show them; set `box` of the vis_processor to crop or whole, "
-        advice += "and its frames.num_frames to 1"
+        advice = (
+            "as `box: both` and the frames of clips show them; set `box` of the vis_processor to crop or whole, and "
+            "its frames.num_frames to 1"
+        )
         if self._template is not None:
             reason = f"its template has the place of one image and not of {num_images}"
             raise WeightsError(f"{self._name}: {reason}, {advice}")

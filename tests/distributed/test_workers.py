@@ -1,6 +1,6 @@
 """Properties: a program that still reads batches ends, with its worker processes, however it ends and however long its
-workers take; workers ignore the signals that stop a run. Processes of a pool end
-with a killed program, and silently after Ctrl-C."""
+workers take; workers ignore the signals that stop a run. Processes of a pool end with a killed program, and silently
+after Ctrl-C."""
 
 from __future__ import annotations
 

@@ -6,7 +6,8 @@ Properties:
 - resamples that are all equal have the exact binomial bound;
 - rows of one group, also in several folds, are resampled together, which widens the interval of repeated rows;
 - a record in two folds, a single fold, and a fold of errors are refused;
-- a report of runs that differ in the tested fold shows each fold with its errors, and the means, and only then.
+- a report of runs that differ in the tested fold shows each fold with its errors, and the means, and only then;
+- two runs of a fold are named in place of the means, and so is a run without predictions, also if it is the first.
 """
 
 from __future__ import annotations
@@ -103,20 +104,30 @@ def test_folds_that_cannot_be_compared_are_refused():
         fold_metrics({"1": rows, "2": failed}, LABELS)
 
 
-def test_a_report_shows_the_folds(make_run, tmp_path):
+def _runs_of_folds(make_run, folds):
+    """A run for each of the folds; the records of each are its own."""
     small = {"num_rows": 30, "num_images": 0, "with_scores": False, "validate": False}
-    runs = [make_run(f"fold-{fold}", seed=fold, num_epochs=2, **small) for fold in (1, 2)]
-    expected = []
-    for fold, run in enumerate(runs, start=1):
+    runs = [make_run(f"run-{number}", seed=number, num_epochs=2, **small) for number in range(1, len(folds) + 1)]
+    for run, fold in zip(runs, folds):
         config = yaml.safe_load((run / "config.yaml").read_text())
         for dataset in config["datasets"].values():
             dataset.setdefault("build_info", {}).setdefault("prepare", {})["test_fold"] = fold
-        config["run"]["output_dir"] = f"out/{fold}"
+        config["run"]["output_dir"] = f"out/{run.name}"
         (run / "config.yaml").write_text(yaml.safe_dump(config))
         path = run / "predictions" / "test-after.jsonl"
         rows = [json.loads(line) for line in path.read_text().splitlines()]
         for row in rows:
             row["instance_id"] = row["record_id"] = f"{fold}/{row['record_id']}"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return runs
+
+
+def test_a_report_shows_the_folds(make_run, tmp_path):
+    runs = _runs_of_folds(make_run, (1, 2))
+    expected = []
+    for fold, run in enumerate(runs, start=1):
+        path = run / "predictions" / "test-after.jsonl"
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
         for row in rows[:fold]:
             row |= {"prediction": None, "error": "broken"}
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -128,3 +139,14 @@ def test_a_report_shows_the_folds(make_run, tmp_path):
     war, uar = np.mean(expected, axis=0)
     assert f"Mean 57 3 {100 * war:.1f} %" in text and f"{100 * uar:.1f} %" in text
     assert "Over folds" not in page_of(write_comparison([runs[0], runs[0]], tmp_path / "two.html")).text
+
+
+def test_a_fold_with_two_runs_or_without_predictions_is_named(make_run, tmp_path):
+    first, again, second = _runs_of_folds(make_run, (1, 1, 2))
+    text = page_of(write_comparison([first, again, second], tmp_path / "twice.html")).text
+    assert "test over folds: fold 1 has 2 runs (run-1, run-2); report only one run of each fold" in text
+    assert "Over folds" not in text
+    for path in (first / "predictions").iterdir():
+        path.unlink()
+    text = page_of(write_comparison([first, second], tmp_path / "none.html")).text
+    assert "test over folds: fold 1 (run-1) has no predictions; evaluate this run, too" in text

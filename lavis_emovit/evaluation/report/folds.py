@@ -16,42 +16,52 @@ from lavis_emovit.recipes import flatten
 _FOLD = "test_fold"
 # Each fold has shards and an output folder of its own.
 _DIFFERING = (_FOLD, "storage", "output_dir")
+# The validation splits of several folds have the same clips.
+_TEST = "test"
 
 
 def folds_parts(runs: Sequence[Folder]) -> tuple[list[Part], list[str]]:
     """A part for each group of runs with several folds, and what cannot be measured."""
-    groups: dict[str, dict[str, Folder]] = {}
+    groups: dict[str, dict[str, list[Folder]]] = {}
     for run in runs:
         settings = flatten(run.config)
         folds = {key: value for key, value in settings.items() if _last(key) == _FOLD and value is not None}
         if folds:
             kept = {key: value for key, value in settings.items() if _last(key) not in _DIFFERING}
-            name = ", ".join(map(str, folds.values()))
-            groups.setdefault(json.dumps([*folds, kept], sort_keys=True, default=str), {}).setdefault(name, run)
+            key = json.dumps([*folds, kept], sort_keys=True, default=str)
+            groups.setdefault(key, {}).setdefault(", ".join(map(str, folds.values())), []).append(run)
     tables: list[Table] = []
     problems: list[str] = []
     for group in groups.values():
-        for benchmark in next(iter(group.values())).benchmarks if len(group) > 1 else ():
-            # The validation splits of several folds have the same clips.
-            if benchmark.name == "test" and benchmark.label_set is not None:
-                try:
-                    metrics = _measured(group, benchmark, benchmark.label_set.labels)
-                except DataError as error:
-                    problems.append(f"{benchmark.name} over folds: {error}")
-                    continue
-                tables.append(_table(f"runs-folds-table-{len(tables) + 1}", benchmark.name, metrics))
+        tested = (_test_of(run) for of_fold in group.values() for run in of_fold)
+        label_set = next((one.label_set for one in tested if one is not None), None)
+        if len(group) < 2 or label_set is None:
+            continue
+        try:
+            metrics = _measured(group, label_set.labels)
+        except DataError as error:
+            problems.append(f"{_TEST} over folds: {error}")
+            continue
+        tables.append(_table(f"runs-folds-table-{len(tables) + 1}", _TEST, metrics))
     return [text_part("folds", "runs", tables=tables)] if tables else [], problems
 
 
-def _measured(group: dict[str, Folder], benchmark: BenchmarkRows, labels: Sequence[str]) -> FoldMetrics:
-    """The last stage of each run on a benchmark."""
+def _test_of(run: Folder) -> BenchmarkRows | None:
+    """The test split of a run, if it has labels."""
+    return next((one for one in run.benchmarks if one.name == _TEST and one.label_set is not None), None)
+
+
+def _measured(group: dict[str, list[Folder]], labels: Sequence[str]) -> FoldMetrics:
+    """The last stage of the run of each fold on the test split."""
     folds = {}
-    for fold, run in group.items():
-        found = next((one for one in run.benchmarks if one.name == benchmark.name), None)
+    for fold, runs in sorted(group.items()):
+        if len(runs) > 1:
+            names = ", ".join(run.label for run in runs)
+            raise DataError(f"fold {fold} has {len(runs)} runs ({names}); report only one run of each fold")
+        found = _test_of(runs[0])
         if found is None:
-            raise DataError(f"fold {fold} ({run.label}) has no predictions; evaluate this run, too")
+            raise DataError(f"fold {fold} ({runs[0].label}) has no predictions; evaluate this run, too")
         folds[fold] = found.plain(list(found.rows)[-1])
-    folds = dict(sorted(folds.items()))
     return fold_metrics(folds, labels, group_by=group_key([row for rows in folds.values() for row in rows]))
 
 

@@ -8,15 +8,18 @@ Every number has a model, a protocol, a date, a source and a status; n only wher
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import yaml
 from pydantic import Field, model_validator
 
-from lavis_emovit.errors import ConfigError
+from lavis_emovit.errors import ConfigError, DataError
 from lavis_emovit.evaluation.references import ReferenceResult, Status, reference_results
+from lavis_emovit.evaluation.report.render import markdown_text
 from lavis_emovit.settings import Settings, valid_settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -50,7 +53,7 @@ NOTHING = "\u2013"
 
 
 class Number(NamedTuple):
-    """A number with everything that the page shows about it, as text."""
+    """A number with everything that the page shows about it, as Markdown."""
 
     model: str
     value: str
@@ -136,7 +139,7 @@ def load() -> Leaderboard:
 
 
 def page(leaderboard: Leaderboard) -> str:
-    """The text of docs/leaderboard.md. ConfigError for a reference or a path that does not exist."""
+    """The text of docs/leaderboard.md. ConfigError for a reference or a path that does not exist, and for no number."""
     titles = [one.title for one in leaderboard.benchmarks]
     problems = [f"{title}: occurs twice" for title in sorted(set(titles)) if titles.count(title) > 1]
     overview = ["| benchmark | metric | best published | by | EmoVIT | ours |", "|---|---|---:|---|---:|---:|"]
@@ -144,14 +147,15 @@ def page(leaderboard: Leaderboard) -> str:
     for benchmark in leaderboard.benchmarks:
         try:
             numbers = _numbers(benchmark)
-        except LookupError as error:
-            problems.append(f"{benchmark.title}: {error.args[0]}")
+        except DataError as error:
+            problems.append(f"{benchmark.title}: {error}")
             continue
         if not numbers:
             problems.append(f"{benchmark.title}: no number")
         best = numbers["best"].model if "best" in numbers else NOTHING
         best_value, *others = (numbers[key].value if key in numbers else NOTHING for key in _NUMBERS)
-        overview.append(f"| {' | '.join([benchmark.title, benchmark.metric, best_value, best, *others])} |")
+        title, metric = markdown_text(benchmark.title), markdown_text(benchmark.metric)
+        overview.append(f"| {' | '.join([title, metric, best_value, best, *others])} |")
         sections.append(_section(benchmark, numbers))
     if problems:
         raise ConfigError(problems, str(DATA))
@@ -166,11 +170,12 @@ def _numbers(benchmark: Benchmark) -> dict[str, Number]:
 
 
 def _section(benchmark: Benchmark, numbers: Mapping[str, Number]) -> str:
-    recipe = f" Measured by [{Path(benchmark.recipe).stem}](../{benchmark.recipe})." if benchmark.recipe else ""
+    recipe = f" Measured by {_link(Path(benchmark.recipe).stem, benchmark.recipe)}." if benchmark.recipe else ""
+    metric = markdown_text(benchmark.metric)
     lines = [
-        f"## {benchmark.title}",
+        f"## {markdown_text(benchmark.title)}",
         "",
-        f"{benchmark.metric[0].upper()}{benchmark.metric[1:]}.{recipe}",
+        f"{metric[0].upper()}{metric[1:]}.{recipe}",
         "",
         f"| | {' | '.join(Number._fields)} |",
         "|---|---|---:|---:|---|---|---|---|",
@@ -181,38 +186,41 @@ def _section(benchmark: Benchmark, numbers: Mapping[str, Number]) -> str:
 
 def _published(benchmark: Benchmark, number: Published) -> Number:
     if number.reference is None:
-        n = f"{number.n:,}" if number.n is not None else "unknown"
-        what = str(number.model), _shown(benchmark, number.value), n
-        return Number(*what, number.protocol, number.date, str(number.status), str(number.source))
-    found = _reference(benchmark, number.reference)
-    n = f"{found.n:,}" if found.n is not None else "unknown"
-    n += f" ({found.n_status})" if found.n_status not in (None, "quoted") else ""
-    what = found.model, _shown(benchmark, 100 * found.value), n
-    return Number(*what, number.protocol, number.date, found.status, reference_results().sources[found.source])
+        model, value, n, status, source = number.model, number.value, _count(number.n), number.status, number.source
+    else:
+        found = _reference(benchmark, number.reference)
+        model, value, n, status = found.model, 100 * found.value, _count(found.n), found.status
+        n += f" ({found.n_status})" if found.n_status not in (None, "quoted") else ""
+        source = reference_results().sources[found.source]
+    shown = _shown(benchmark, value)
+    texts = [markdown_text(text) for text in (number.protocol, number.date, status, source)]
+    return Number(markdown_text(model), shown, n, *texts)
 
 
 def _reference(benchmark: Benchmark, model: str) -> ReferenceResult:
     dataset = benchmark.dataset
     if dataset is None:
-        raise LookupError("a reference needs `dataset`")
+        raise DataError("a reference needs `dataset`")
     of = reference_results().of(dataset.name, dataset.num_labels)
     found = [one for one in of if one.model == model and one.metric == "accuracy"]
     if len(found) != 1:
-        raise LookupError(f"{len(found)} references of {model} on {dataset.name} with {dataset.num_labels} labels")
+        raise DataError(f"{len(found)} references of {model} on {dataset.name} with {dataset.num_labels} labels")
     return found[0]
 
 
 def _ours(benchmark: Benchmark, ours: Ours) -> Number:
     if ours.result is None:
-        link = f"[{Path(str(ours.source)).name}](../{ours.source})"
-        value, n, date = ours.value, ours.n, str(ours.date)
+        place, value, n, date = str(ours.source), ours.value, ours.n, str(ours.date)
     else:
-        file = ROOT / "benchmarks" / f"{ours.result}.json"
-        content = json.loads(file.read_text(encoding="utf-8"))
-        link, date = f"[{file.name}](../benchmarks/{file.name})", content["date"][:7]
+        place = f"benchmarks/{ours.result}.json"
+        if not (ROOT / place).is_file():
+            raise DataError(f"no result {place}")
+        content = json.loads((ROOT / place).read_text(encoding="utf-8"))
+        date = str(_at(content, ["date"]))[:7]
         value, n = _at(content, ours.value), _at(content, ours.n)
-        value = 100 * value if benchmark.metric.endswith("%") else value
-    return Number(ours.model, _shown(benchmark, value), f"{n:,}", ours.protocol, date, MEASURED, link)
+        value = 100 * value if benchmark.metric.endswith("%") and _is_number(value) else value
+    model, protocol, link = markdown_text(ours.model), markdown_text(ours.protocol), _link(Path(place).name, place)
+    return Number(model, _shown(benchmark, value), _count(n), protocol, markdown_text(date), MEASURED, link)
 
 
 def _at(content: Any, path: Any) -> Any:
@@ -221,14 +229,35 @@ def _at(content: Any, path: Any) -> Any:
         if isinstance(content, list) and isinstance(key, str):
             content = next((item for item in content if item.get("model") == key), None)
             if content is None:
-                raise LookupError(f"no model '{key}' at {path}")
+                raise DataError(f"no model '{key}' at {path}")
         else:
-            content = content[key]
+            try:
+                content = content[key]
+            except (LookupError, TypeError):
+                raise DataError(f"no '{key}' at {path}") from None
     return content
 
 
+def _link(text: str, path: str) -> str:
+    return f"[{markdown_text(text)}](../{quote(path)})"
+
+
+def _count(n: Any) -> str:
+    if n is None:
+        return "unknown"
+    if not isinstance(n, int) or isinstance(n, bool) or n < 1:
+        raise DataError(f"n must be a whole number from 1 (got {n!r})")
+    return f"{n:,}"
+
+
 def _shown(benchmark: Benchmark, value: Any) -> str:
+    if not _is_number(value):
+        raise DataError(f"the value must be a finite number (got {value!r})")
     return f"{value:.3f}" if "CCC" in benchmark.metric else f"{value:.2f}".removesuffix("0")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 if __name__ == "__main__":

@@ -3,12 +3,14 @@
 - The page is what tools/write_leaderboard.py writes from benchmarks/leaderboard.yaml.
 - Every number has a model, a protocol, a date, a status and a source; every recipe exists, and every dataset is
   registered. Figures were compared by hand with their sources.
-- An incomplete number, an unknown reference, a path that a result does not have, and a title that occurs twice are
-  refused, all at once.
+- An incomplete number, an unknown reference, a path that a result does not have, what is no finite number, and a title
+  that occurs twice are refused, all at once.
+- A table keeps its columns whatever the texts contain.
 """
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from pathlib import Path
@@ -72,10 +74,22 @@ def test_figures_are_those_of_the_sources(title, cells):
     assert all(cell in section for cell in cells)
 
 
-def test_mistakes_are_refused_together():
-    def board(*benchmarks):
-        return valid_settings(tool.Leaderboard, {"benchmarks": benchmarks}, "leaderboard", "test")
+def board(*benchmarks):
+    return valid_settings(tool.Leaderboard, {"benchmarks": benchmarks}, "leaderboard", "test")
 
+
+def test_texts_break_no_table():
+    odd = {"model": "a|b", "protocol": "one\ntwo", "source": "`x` | <b>"}
+    ours = {"model": "m|n", "protocol": "p|q", "value": 1.0, "n": 5, "source": "tests/a|b.py", "date": "2024-01"}
+    text = tool.page(board({"title": "t|u\n## v", "metric": "F1|\r", "best": {**PUBLISHED, **odd}, "ours": ours}))
+    overview, heading, best, own = text.splitlines()[-10], text.splitlines()[-8], *text.splitlines()[-2:]
+    assert overview == rf"| t\|u ## v | F1\| | 1.0 | a\|b | {tool.NOTHING} | 1.0 |"
+    assert heading == r"## t\|u ## v"
+    assert best == r"| best published | a\|b | 1.0 | unknown | one two | 2024-01 | quoted | \`x\` \| \<b> |"
+    assert own == r"| ours | m\|n | 1.0 | 5 | p\|q | 2024-01 | measured here | [a\|b.py](../tests/a%7Cb.py) |"
+
+
+def test_mistakes_are_refused_together():
     base = {"title": "t", "metric": "accuracy, %"}
     fi = {**base, "dataset": {"name": "fi", "num_labels": 8}}
     with pytest.raises(ConfigError, match="without `reference`, source must be given"):
@@ -84,15 +98,42 @@ def test_mistakes_are_refused_together():
         board({**fi, "best": {**PUBLISHED, "reference": "EmoVIT"}})
     with pytest.raises(ConfigError, match="needs `result` with paths"):
         board({**base, "ours": {"model": "m", "protocol": "p", "value": 1.0, "n": 5}})
+    with pytest.raises(ConfigError, match=r"benchmarks\.0\.best\.value: Input should be a finite number \(got nan\)"):
+        board({**base, "best": {**PUBLISHED, "value": math.nan}})
     path = {"model": "m", "protocol": "p", "result": "real_sets", "n": ["date"], "value": ["nowhere"]}
     wrong = [
         {**fi, "best": {"reference": "EmoVit", "protocol": "p", "date": "2024-01"}},
         {**base, "best": {"reference": "EmoVIT", "protocol": "p", "date": "2024-01"}},
         {**base, "title": "u", "ours": path},
         {**base, "title": "v"},
+        {**base, "title": "x", "ours": {**path, "value": ["date"], "n": ["date"]}},
+        {**base, "title": "y", "ours": {**path, "result": "none"}},
+        {**base, "title": "z", "ours": {**path, "value": ["date", "day"]}},
     ]
     with pytest.raises(ConfigError) as caught:
         tool.page(board(*wrong))
     text = str(caught.value)
-    for problem in ("t: occurs twice", "0 references of EmoVit", "needs `dataset`", "u: nowhere", "v: no number"):
-        assert problem in text
+    for problem in (
+        "t: occurs twice",
+        "0 references of EmoVit",
+        "needs `dataset`",
+        "u: no 'nowhere' at ['nowhere']",
+        "v: no number",
+        "x: the value must be a finite number (got '2",
+        "y: no result benchmarks/none.json",
+        "z: no 'day' at ['date', 'day']",
+    ):
+        assert problem in text, problem
+
+
+def test_a_result_without_a_finite_number_is_named(monkeypatch, tmp_path):
+    monkeypatch.setattr(tool, "ROOT", tmp_path)
+    (tmp_path / "benchmarks").mkdir()
+    (tmp_path / "benchmarks" / "r.json").write_text('{"date": "2024-01-02", "accuracy": NaN, "n": 0}')
+    ours = {"model": "m", "protocol": "p", "result": "r", "value": ["accuracy"], "n": ["n"]}
+    base = {"metric": "accuracy, %", "ours": ours}
+    counted = {**base, "title": "u", "ours": {**ours, "value": ["n"]}}
+    with pytest.raises(ConfigError) as caught:
+        tool.page(board({**base, "title": "t"}, counted))
+    assert "t: the value must be a finite number (got nan)" in str(caught.value)
+    assert "u: n must be a whole number from 1 (got 0)" in str(caught.value)

@@ -23,6 +23,7 @@ from lavis_emovit.evaluation.metrics.classification import top_k_shares
 from lavis_emovit.evaluation.metrics.resampling import bootstrap_interval
 from lavis_emovit.evaluation.metrics.rows import score_matrix
 from lavis_emovit.evaluation.predictions import PredictionRow
+from lavis_emovit.evaluation.report.folder import read_folder
 
 LABELS = ("amusement", "anger", "awe", "sadness")
 
@@ -244,6 +245,17 @@ def test_empty_input_and_bad_label_sets_are_refused():
         classification_metrics(random_rows(2), ("awe", "awe"))
     with pytest.raises(DataError, match="no values"):
         bootstrap_interval(np.array([]))
+
+
+def test_scores_of_one_label_are_refused_but_written_answers_are_measured(make_run):
+    few = {"labels": ("joy",), "num_rows": 4, "num_images": 0, "validate": False, "stages": ("after",)}
+    with pytest.raises(DataError, match="predictions of split 'test': 'joy' is the only label with scores"):
+        read_folder(make_run("scored", **few))
+    written = make_run("written", **few, with_scores=False)
+    path = written / "predictions" / "test-after.jsonl"
+    path.write_text(path.read_text().replace('"prediction": "joy"', '"prediction": null', 1))
+    (result,) = read_folder(written).summary["benchmarks"]["test"]["results"]
+    assert result["headline"]["value"] == 0.75
 
 
 def test_confusion_and_scores_are_those_of_the_rows():

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
+from lavis_emovit.errors import DataError
 from lavis_emovit.evaluation.metrics.calibration import Calibration, calibration, softmax
 from lavis_emovit.evaluation.metrics.comparison import compare_models
 from lavis_emovit.evaluation.metrics.confusion import resampled_metrics
@@ -91,8 +92,8 @@ def classification_metrics(
         group_by: a key of the rows' `slices`, such as `person`, or `record_id`, to resample whole groups.
 
     Raises:
-        DataError: no answered rows; a true label that is missing or not in the set; scores that only some rows have,
-            that lack a label or are not finite; a row without its group. The message names the row.
+        DataError: no answered rows; a true label that is missing or not in the set; scores of one label only, or that
+            only some rows have, that lack a label or are not finite; a row without its group. Messages name the row.
     """
     answered = without_errors(rows)
     true_N = label_indices(answered, labels)
@@ -162,6 +163,10 @@ def _by_scores(
 ) -> dict[str, Any]:
     if all(row.scores is None for row in rows):
         return {"top_k": None, "calibration": None}
+    if len(labels) == 1:
+        raise DataError(
+            f"'{labels[0]}' is the only label with scores, which says nothing; give scores of two or more labels"
+        )
     probabilities_NC = softmax(score_matrix(rows, labels))
     ks = [k for k in top_k if k < len(labels)]
     shares_NK = np.array([top_k_shares(probabilities_NC, true_N, k) for k in ks]).reshape(len(ks), -1).T

@@ -25,8 +25,9 @@ def allowed_changes(place: str, before: Mapping[str, Any], config: Config, advic
         advice: what to do besides changing the recipe, for the message.
 
     Raises:
-        ConfigError: a setting differs that `run.allow_changed` does not name.
+        ConfigError: a setting differs that `run.allow_changed` does not name, or `run.drop_samples` changes the order.
     """
+    _check_order(place, before, config)
     changes = find_changes(before, config.to_dict())
     allowed = config.run.allow_changed
     refused = {key: values for key, values in changes.items() if not any(_is_in(key, name) for name in allowed)}
@@ -43,6 +44,27 @@ def allowed_changes(place: str, before: Mapping[str, Any], config: Config, advic
             config.source,
         )
     return changes
+
+
+def _check_order(place: str, before: Mapping[str, Any], config: Config) -> None:
+    """ConfigError if only one of the two draws by ratio, because of `run.drop_samples`: their orders differ.
+
+    With several datasets, or with `run.epoch_size`, both do.
+    """
+    run, earlier = config.run, before.get("run") or {}
+    trained = [name for name in config.datasets if run.trains_on(name)]
+    if run.evaluate or len(trained) > 1 or run.epoch_size is not None or earlier.get("epoch_size") is not None:
+        return
+    if (run.drop_samples is None) != (earlier.get("drop_samples") is None):
+        verb, fix = ("removed", "Restore it") if run.drop_samples is None else ("added", "Remove it")
+        raise ConfigError(
+            [
+                f"run.drop_samples: {place} belongs to a run of one dataset without run.epoch_size, in which it cannot "
+                f"be {verb}: the images would come in another order. {fix}, or start a new run from the weights of "
+                "that one: another run.output_dir, model.load_finetuned=true and model.finetuned=<its checkpoint>."
+            ],
+            config.source,
+        )
 
 
 def find_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Changes:

@@ -136,6 +136,17 @@ def test_other_trained_parts_are_not_proposed(recipe: Callable[..., Path], chang
     assert re.findall(r"run\.allow_changed=([\w.,]+\w)", str(refusal.value)) == proposed
 
 
+@pytest.mark.parametrize("added", [True, False])
+def test_dropped_samples_that_change_the_order_are_refused_with_the_reason(recipe: Callable[..., Path], added: bool):
+    options = ["run.train_dataset_ratios={emo_stand_in: 1}", "run.allow_changed=[run.drop_samples]"]
+    without = Config.load(recipe(), options)
+    dropping = Config.load(recipe(), [*options, "run.drop_samples={at_most: 0.1}"])
+    before, now = (without, dropping) if added else (dropping, without)
+    verb, fix = ("added", "Remove it") if added else ("removed", "Restore it")
+    with pytest.raises(ConfigError, match=rf"run\.drop_samples: place .* cannot be {verb}: .* order\. {fix}, or start"):
+        allowed_changes("place", before.to_dict(), now, "choose another")
+
+
 def test_a_path_that_cannot_be_a_folder(recipe: Callable[..., Path], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"run\.output_dir: .*file"):

@@ -64,7 +64,7 @@ def _run(config: Config) -> dict[str, Any]:
     from lavis_emovit.runners.drop_samples import reasons_of
     from lavis_emovit.runners.engines import spreads_weights
     from lavis_emovit.runners.run_folder import RunFolder
-    from lavis_emovit.runners.splits import check_stages
+    from lavis_emovit.runners.splits import check_images, check_stages
 
     register()  # the datasets beside the recipe
     launch = processes.read_launch()
@@ -93,6 +93,7 @@ def _run(config: Config) -> dict[str, Any]:
         except DataError as error:
             raise DataError(f"{error}\nAlso, {to_fetch}.") if to_fetch else error from None
         check_stages(config.run, datasets)
+        check_images(datasets)
         with casts_later() if spreads_weights(config.run) else nullcontext():
             model = task.build_model(config)
         runner_class = registry.get_runner_class(config.run.runner)

@@ -55,6 +55,9 @@ class ImageProcessor(BaseProcessor):
         """Whether it can show the whole image and a crop of it together, as `box: both` does."""
         return self.frames is None
 
+    def check_num_images(self) -> None:
+        """WeightsError if the model cannot read as many images as the settings show of a record."""
+
     def read(
         self,
         data: bytes,

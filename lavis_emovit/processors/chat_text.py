@@ -101,7 +101,7 @@ class ChatText:
 
     def read(self, images: Sequence[Image.Image]) -> PreparedImage:
         """RGB images with the beginning of the text; WeightsError if the model cannot read as many."""
-        found = self._process(self._asked_of(len(images)), images)
+        found = self._process(self.asked_of(len(images)), images)
         ids = found["input_ids"][0]
         last = int((ids == self.image_token_id).nonzero()[-1]) + 1
         kinds = found[self.kinds_key] if self.kinds_key is not None else None
@@ -113,12 +113,15 @@ class ChatText:
     def reads_two(self) -> bool:
         """Whether the model can read two images."""
         try:
-            return bool(self._asked_of(2))
+            return bool(self.asked_of(2))
         except WeightsError:
             return False
 
-    def _asked_of(self, num_images: int) -> str:
-        """The text with the places of some images, of which all behind the last one is as in that with one."""
+    def asked_of(self, num_images: int) -> str:
+        """The text with the places of some images, of which all behind the last one is as in that with one.
+
+        WeightsError if the model cannot read as many images.
+        """
         if (known := self._asked.get(num_images)) is not None:
             return known
         advice = (

@@ -46,6 +46,11 @@ class EmovitImageTextProcessor(ImageProcessor):
     def reads_both(self) -> bool:
         return super().reads_both and self.chat.reads_two
 
+    def check_num_images(self) -> None:
+        """See `ImageProcessor`; loads the model's processor if there are several."""
+        if self.settings.num_frames > 1:
+            self.chat.asked_of(self.settings.num_frames)
+
     def _scaled(self, image: Image.Image) -> Image.Image:
         if max(image.size) > self.settings.max_side_px:
             image = image.copy()

@@ -289,16 +289,19 @@ def _check_image_sizes(model: Settings | None, datasets: Mapping[str, Settings])
 
 
 def _check_frames(model: Settings | None, datasets: Mapping[str, Settings]) -> list[str]:
-    """Clips must not have more frames than the model has embeddings for."""
+    """Clips must not have more frames than the model has embeddings for, or one image if its template has one."""
     pooling = getattr(model, "frames", None)
     most = pooling.max_frames if pooling is not None and pooling.embedding == "learned" else math.inf
     problems = []
     for key, processor in _image_processors(datasets):
         num_frames = getattr(processor, "num_frames", 1)
+        both = shows_both(getattr(processor, "box", None))
+        shown = f"{key}{': `box: both` shows 2 images' if both else f'.frames.num_frames: {num_frames}'}, but"
         if num_frames > most:
-            both = shows_both(getattr(processor, "box", None))
-            shown = ": `box: both` shows 2 images" if both else f".frames.num_frames: {num_frames}"
-            problems.append(f"{key}{shown}, but model.frames.max_frames is {most}; raise it")
+            problems.append(f"{shown} model.frames.max_frames is {most}; raise it")
+        if num_frames > 1 and getattr(model, "template", None) is not None:
+            advice = "set `box` to crop or whole" if both else "remove `frames`, or set num_frames to 1"
+            problems.append(f"{shown} model.template has the place of one image; {advice}")
     return problems
 
 

@@ -199,6 +199,19 @@ def check_stages(run: RunSettings, datasets: Splits) -> None:
             Plan(run, num_steps(len(train), run.global_batch_size)).check()
 
 
+def check_images(datasets: Splits) -> None:
+    """WeightsError if a model of one image would be shown several of a record; needs no weights."""
+    from lavis_emovit.processors.base import ImageProcessor  # loads torch
+
+    checked: list[Settings] = []
+    for samples in (one for splits in datasets.values() for one in splits.values()):
+        processor = getattr(samples, "image_processor", None)
+        if isinstance(processor, ImageProcessor) and processor.settings not in checked:
+            checked.append(processor.settings)
+            # A copy, so that no process that reads images gets what the check loads.
+            type(processor)(processor.settings).check_num_images()
+
+
 def _train(datasets: Splits, run: RunSettings, problems: list[str]) -> Any:
     """The training split of one dataset, or the mixture of several, or of the kinds of their instructions."""
     from lavis_emovit.datasets.mixture import EmotionMixtureDataset  # loads torch and LAVIS; settings need neither

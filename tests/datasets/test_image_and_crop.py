@@ -133,6 +133,10 @@ def test_recipes_show_two_images_in_all_datasets_or_none():
     Config.load(recipe, [*both, *other, *(key.format("emoset", split) for split in ("train", "eval"))])
     with pytest.raises(ConfigError, match=r"eval: `box: both` shows 2 images, but model.frames.max_frames is 1"):
         Config.load(recipe, [*both, "model.frames={max_frames: 1}"])
+    chat = [key.format("london_faces", split) for split in ("train", "eval")]
+    Config.load("projects/emovit/llava/small.yaml", chat)
+    with pytest.raises(ConfigError, match=r"eval: `box: both` shows 2 images, but model.template has the place of one"):
+        Config.load("projects/emovit/llava/small.yaml", [*chat, "model.template=<image>{question}"])
 
 
 @pytest.fixture(scope="module")

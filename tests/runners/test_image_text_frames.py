@@ -4,13 +4,15 @@ Properties:
 - the training command trains on several images of a record; stopped and started again, it ends bit for bit the same;
 - the evaluation shows the same frames: rows have their times, and the report how much each matters to the answer;
 - what was trained is asked again with the frames of the run, by the Python functions;
-- a model that reads one image stops by name.
+- a model that reads one image is refused by name before its weights are loaded.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -33,6 +35,7 @@ from lavis_emovit.paths import list_checkpoints
 from lavis_emovit.records import EmotionRecord, Instruction
 from lavis_emovit.runners.logs import read_log
 from lavis_emovit.shards.writer import write_shards
+from lavis_emovit.tasks.emotion_instruction import EmotionInstructionTask
 from lavis_emovit.train import main as train_main
 from lavis_emovit.train import run_recipe
 from lavis_emovit.tuned.predictions import probabilities_of
@@ -130,6 +133,18 @@ def test_a_run_trains_resumes_and_answers(root, monkeypatch, kind, family):
 def test_a_model_of_one_image_stops_by_name(root, monkeypatch, capsys):
     monkeypatch.setenv("EMOVIT_DATA", str(root / "data"))
     monkeypatch.chdir(root)
+    monkeypatch.setattr(EmotionInstructionTask, "build_model", lambda task, config: pytest.fail("weights are loaded"))
     assert train_main(["--cfg-path", str(_recipe(root, "single", "clips", "blip2_opt"))]) != 0
     said = " ".join(capsys.readouterr().err.split())
     assert "its template has the place of one image and not of 3" in said and "Traceback" not in said
+    path = _recipe(root, "once", "faces", "llava15")
+    once = shutil.copytree(root / "weights" / "llava15", root / "weights" / "once")
+    path.write_text(path.read_text().replace(str(root / "weights" / "llava15"), str(once)))
+    written = (once / "chat_template.jinja").read_text()
+    loop = "{% for part in message.content if part.type == 'image' %}<image>\n{% endfor %}"
+    assert loop in written
+    (once / "chat_template.jinja").write_text(written.replace(loop, "<image>\n"))
+    assert train_main(["--cfg-path", str(path)]) != 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert re.search("cannot read 2 images|does not write 2 images before a question", said)
+    assert "set `box` of the vis_processor to crop or whole" in said and "Traceback" not in said

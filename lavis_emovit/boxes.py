@@ -130,11 +130,12 @@ def part_of(box: Box, size_px: tuple[int, int], margin: float = 0.0) -> tuple[in
             "right and bottom in pixels of the upright image"
         )
     wide, high = margin * (box[2] - box[0]), margin * (box[3] - box[1])
+    # Cut before rounding: the width of a box of huge numbers is infinite, and its product with no margin NaN.
     return (
-        max(0, math.floor(box[0] - wide)),
-        max(0, math.floor(box[1] - high)),
-        min(size_px[0], math.ceil(box[2] + wide)),
-        min(size_px[1], math.ceil(box[3] + high)),
+        math.floor(max(0, box[0] - wide)),
+        math.floor(max(0, box[1] - high)),
+        math.ceil(min(size_px[0], box[2] + wide)),
+        math.ceil(min(size_px[1], box[3] + high)),
     )
 
 

@@ -87,6 +87,18 @@ def test_part_of_an_image(box, part):
     assert part_of(box, (6, 4)) == part
 
 
+@pytest.mark.parametrize(
+    ("box", "margin", "part"),
+    [
+        ((-1e308, 5, 1e308, 10), 0.0, (0, 5, 40, 10)),
+        ((-1e308, 5, 1e308, 10), 0.2, (0, 4, 40, 11)),
+        ((3.5, 2, 1e308, 4), 10.0, (0, 0, 40, 24)),
+    ],
+)
+def test_part_of_a_box_of_huge_numbers(box, margin, part):
+    assert part_of(box, (40, 30), margin) == part
+
+
 @pytest.mark.parametrize("box", [(6, 0, 9, 4), (-3, 0, 0, 4), (0, 4, 3, 5), (0, -2, 3, 0), (3, 1, 3, 2)])
 def test_a_box_without_area_in_the_image_is_refused(box):
     with pytest.raises(DataError, match=r"the box \(.*\) has no area in the image of 6 x 4 pixels"):

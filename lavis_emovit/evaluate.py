@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import logging
 import shlex
-import signal
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lavis_emovit.errors import ConfigError, UserError
-from lavis_emovit.launch import EXIT_INTERRUPTED, launch
+from lavis_emovit.launch import launch
 from lavis_emovit.paths import CHECKPOINT_NAME, MANIFEST_NAME, expand_home, output_root
 from lavis_emovit.train import run_recipe
 
@@ -117,36 +114,12 @@ def _command(suite: SuiteSettings, name: str, config: Config) -> list[str]:
 
 
 def _run(name: str, command: Sequence[str]) -> None:
-    """Run a training command; stop signals reach it, and its messages are shown."""
-    from lavis_emovit.distributed.signals import EXIT_STOPPED, RunStopped
+    from lavis_emovit.distributed.children import run_training
 
-    waiting: list[int] = []
-
-    def note(number: int, _: object) -> None:
-        if number != signal.SIGINT:  # a terminal sends Ctrl-C to both processes
-            waiting.append(number)
-
-    # Before the process starts, and asked for in turns: a signal is lost neither before nor within a wait.
-    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-    earlier = {number: signal.signal(number, note) for number in signals}
     try:
-        try:
-            process = subprocess.Popen(command)
-        except OSError as error:
-            raise UserError(f"suite.launcher: {command[0]} cannot be started ({error.strerror})") from None
-        code = None
-        while code is None:
-            while waiting:
-                process.send_signal(waiting.pop(0))
-            with suppress(subprocess.TimeoutExpired):
-                code = process.wait(timeout=0.5)
-    finally:
-        for number, handler in earlier.items():
-            signal.signal(number, handler)
-    if code == EXIT_INTERRUPTED:
-        raise KeyboardInterrupt
-    if code == EXIT_STOPPED:
-        raise RunStopped(f"the training of {name} was stopped")
+        code = run_training(name, command)
+    except OSError as error:
+        raise UserError(f"suite.launcher: {command[0]} cannot be started ({error.strerror})") from None
     if code:
         raise UserError(f"suite.models.{name}.train: the training ended with exit code {code}; its messages are above")
 

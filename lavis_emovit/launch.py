@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from lavis_emovit.distributed.signals import EXIT_INTERRUPTED, EXIT_STOPPED, RunStopped
 from lavis_emovit.distributed.workers import killed_worker
 from lavis_emovit.errors import JoinError, UserError
 from lavis_emovit.files import os_error_text
 
 EXIT_USER_ERROR = 2
-EXIT_INTERRUPTED = 130
 
 # How long a failing rank waits before it exits: launchers then end all ranks, and rank 0 must report the reason first.
 _REPORT_S = 3.0
@@ -78,11 +78,10 @@ def _report(error: BaseException, resumes_from: str) -> int | None:
     if isinstance(error, KeyboardInterrupt):
         _print_once(f"stopped; run the same command again to resume {resumes_from}")
         return EXIT_INTERRUPTED
-    # Not imported: they load torch, and if they are not loaded yet, the error is not about ranks.
-    signals = sys.modules.get("lavis_emovit.distributed.signals")
-    if signals is not None and isinstance(error, signals.RunStopped):
+    if isinstance(error, RunStopped):
         _print_once(f"{error}; run the same command again to resume from there")
-        return signals.EXIT_STOPPED
+        return EXIT_STOPPED
+    # Not imported: it loads torch, and if it is not loaded yet, the error is not about ranks.
     heartbeat = sys.modules.get("lavis_emovit.distributed.heartbeat")
     watch = heartbeat.current() if heartbeat is not None else None
     if heartbeat is not None and watch is not None:

@@ -45,8 +45,11 @@ def synthesis(
     from lavis_emovit.generation.synthesis import SynthesisSettings
 
     if start is not None:
-        if options.model is not None:
-            raise ConfigError(["--start: writes in place of --model; remove one of the two"], "the options")
+        others = {"--model": options.model, "--base-url": options.base_url}
+        if unused := [name for name, value in others.items() if value is not None]:
+            raise ConfigError(
+                [f"--start: writes in place of {name}; remove one of the two" for name in unused], "the options"
+            )
         options = replace(options, model=Path(start).resolve().name)
     chosen = {"least_rise": least_rise, "active_from": active_from}
     chat, job_settings, settings, problems = read_step(options, SynthesisSettings, "synthesis", chosen, regenerate)

@@ -100,6 +100,8 @@ class Training:
 
     def _train(self, name: str) -> Path:
         """Train on the records of the last round; returns the folder of the run. A finished run is not repeated."""
+        from lavis_emovit.distributed.children import run_training
+        from lavis_emovit.distributed.signals import EXIT_STOPPED, RunStopped
         from lavis_emovit.records import find_image_root
 
         run, node = self._run_of(name), f"datasets.{self.dataset}.build_info"
@@ -112,7 +114,12 @@ class Training:
         ]
         typer.echo(f"training {name} in {run}")
         command = [sys.executable, "-m", "lavis_emovit.train", "--cfg-path", str(self.recipe), "--options", *settings]
-        if code := subprocess.run(command).returncode:
+        try:
+            code = run_training(name, command)
+        except RunStopped as stopped:
+            typer.echo(f"{stopped}; run the same command again to resume from there", err=True)
+            raise typer.Exit(EXIT_STOPPED) from None
+        if code:
             raise UserError(
                 f"the training of {name} ended with code {code}; its messages are above. Run the same command again to "
                 "resume; no round is repeated."

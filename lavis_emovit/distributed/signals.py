@@ -17,6 +17,7 @@ from typing import Any
 
 # EX_TEMPFAIL of sysexits.h: nothing is wrong, try again. Schedulers can requeue jobs with this exit code.
 EXIT_STOPPED = 75
+EXIT_INTERRUPTED = 130  # after Ctrl-C
 STOP_SIGNALS = ("SIGTERM", "SIGUSR1")
 
 

@@ -22,6 +22,8 @@ import yaml
 from PIL import Image
 
 from lavis_emovit.cli.main import EXIT_USER_ERROR, main
+from lavis_emovit.distributed import children
+from lavis_emovit.distributed.signals import RunStopped
 from lavis_emovit.emotion.labels import get_label_set
 from lavis_emovit.generation.seke.levels import Levels
 from lavis_emovit.generation.synthesis import check_text
@@ -235,6 +237,7 @@ def test_rounds_with_training_between_them(faces, tmp_path, monkeypatch, capfd):
         ("datasets: {faces: {}}", ("--dataset", "face"), "no dataset 'face' (did you mean 'faces'?)"),
         ("datasets: {faces: {}}", ("--dry-run",), "--dry-run: does not go with --recipe"),
         ("datasets: {faces: {}}", ("--start", "run"), "--start: writes in place of --model"),
+        ("datasets: {faces: {}}", ("--start", "run"), "--start: writes in place of --base-url"),
         (None, ("--rounds", "3"), "--rounds: is for rounds with training; add --recipe"),
         (None, ("--device", "cpu"), "--device: is for rounds with training; add --recipe"),
     ],
@@ -258,6 +261,19 @@ def test_the_number_of_rounds_is_a_limit(faces, tmp_path, capsys):
         assert server.num_requests == 0
     assert "2 rounds; the highest acceptance rate is 75.0%, of recipe-1" in capsys.readouterr().out
     assert not (tmp_path / "out" / "runs").exists()
+
+
+def test_a_stopped_training_stops_the_rounds(faces, tmp_path, monkeypatch, capsys):
+    (tmp_path / "recipe.yaml").write_text("datasets: {faces: {}}")
+
+    def stop(name, command):
+        raise RunStopped(f"the training of {name} was stopped")
+
+    monkeypatch.setattr(children, "run_training", stop)
+    with ChatServer(script) as server:
+        assert faces("m2", server, "--recipe", str(tmp_path / "recipe.yaml")) == 75
+    assert "the training of recipe-1 was stopped; run the same command again" in capsys.readouterr().err
+    assert len(json.loads((tmp_path / "out" / "rounds.json").read_text())) == 1
 
 
 def test_no_training_without_texts(faces, tmp_path, capsys):

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from lavis_emovit.distributed import heartbeat, signals
-from lavis_emovit.launch import EXIT_INTERRUPTED, EXIT_USER_ERROR
+from lavis_emovit.launch import EXIT_USER_ERROR
 from lavis_emovit.runners import watch
 from lavis_emovit.runners.settings import FREE_RUN_KEYS, RunSettings
 
@@ -43,7 +43,7 @@ def test_fields_of_the_log_are_the_real_ones() -> None:
 def test_exit_codes_are_the_real_ones() -> None:
     stopping = PAGE[PAGE.index("## Stopping") : PAGE.index("## What is measured")]
     codes = [int(code) for code in re.findall(r"\| (\d+) \|$", stopping, flags=re.MULTILINE)]
-    assert codes == [0, EXIT_USER_ERROR, heartbeat.EXIT_RANK_LOST, signals.EXIT_STOPPED, EXIT_INTERRUPTED]
+    assert codes == [0, EXIT_USER_ERROR, heartbeat.EXIT_RANK_LOST, signals.EXIT_STOPPED, signals.EXIT_INTERRUPTED]
 
 
 def test_the_rule_for_losses_is_the_real_one() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lavis_emovit.distributed import heartbeat, signals
-from lavis_emovit.launch import EXIT_INTERRUPTED, EXIT_USER_ERROR
+from lavis_emovit.launch import EXIT_USER_ERROR
 from lavis_emovit.models.step_memory import StepLoad
 from lavis_emovit.paths import find_recipe
 from lavis_emovit.runners.config import Config
@@ -101,7 +101,7 @@ def test_the_table_of_estimates_is_computed() -> None:
 
 def test_exit_codes_are_the_real_ones() -> None:
     (text,) = re.findall(r"The exit codes are (.*?)\. torchrun", PAGE, flags=re.DOTALL)
-    codes = [EXIT_USER_ERROR, heartbeat.EXIT_RANK_LOST, signals.EXIT_STOPPED, EXIT_INTERRUPTED]
+    codes = [EXIT_USER_ERROR, heartbeat.EXIT_RANK_LOST, signals.EXIT_STOPPED, signals.EXIT_INTERRUPTED]
     assert [int(code) for code in re.findall(r"\b\d+\b", text)] == codes
     script = (ROOT / "tools" / "slurm" / "train.sbatch").read_text(encoding="utf-8")
     assert {int(code) for code in re.findall(r'"\$code" -eq (\d+)', script)} == set(codes[1:3])

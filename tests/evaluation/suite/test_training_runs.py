@@ -17,7 +17,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lavis_emovit import evaluate
 from lavis_emovit.distributed import processes
 from lavis_emovit.distributed.signals import RunStopped
 from lavis_emovit.errors import ConfigError, UserError
@@ -82,7 +81,7 @@ def started(monkeypatch):
         def wait(self, timeout):
             return commands.ends_with
 
-    monkeypatch.setattr(evaluate.subprocess, "Popen", Process)
+    monkeypatch.setattr(subprocess, "Popen", Process)
     return commands
 
 

@@ -72,7 +72,7 @@ def test_settings():
 def test_figures_with_teachers():
     result = json.loads((ROOT / "benchmarks" / "seke_teachers.json").read_text(encoding="utf-8"))
     methods = result["methods"]
-    assert len(methods) == 13 and result["hidden"] == ["expression"] and result["num_images"] == 204
+    assert len(methods) == 15 and result["hidden"] == ["expression"] and result["num_images"] == 204
     for name, found in methods.items():
         cells = [name, f"{found['calls_per_record']:.2f}"]
         for key in ("accuracy", "coverage", "right", "auroc", "ece"):
@@ -92,8 +92,35 @@ def test_figures_with_teachers():
     assert f"keeps {reviewed['coverage']['value']:.0%} of the faces" in PAGE
     assert best["accuracy"]["value"] < reviewed["accuracy"]["value"] < best["accuracy"]["high"]
     assert reviewed["right"]["value"] < best["right"]["value"]
-    eces = [found["ece"]["value"] for found in methods.values()]
+    fitted = {name: found for name, found in methods.items() if "fitted reliability" in name}
+    eces = [found["ece"]["value"] for name, found in methods.items() if name not in fitted]
     assert f"by {min(eces):.2f} to {max(eces):.2f} on average" in PAGE
+    of_three, of_one = (fitted[name]["ece"] for name in ("fitted reliability", "face-api with fitted reliability"))
+    assert f"all three miss it by {of_three['value']:.2f} and `face-api` alone by {of_one['value']:.2f}" in PAGE
+    assert max(of_three["high"], of_one["high"]) < min(eces)
+    assert fitted["fitted reliability"]["auroc"]["value"] >= best["auroc"]["value"]
+    low, high = (all_three["accuracy"][end] for end in ("low", "high"))
+    assert low < fitted["fitted reliability"]["accuracy"]["value"] < high
     assert f"this is {best['fitted_ece_median']:.2f} on the others" in PAGE
     assert not any(found["num_fitted_thresholds"] for found in methods.values())
     assert max(found["reasons"].get("uncertain", 0) for found in methods.values()) == 1
+
+
+def test_figures_of_other_levels():
+    result = json.loads((ROOT / "benchmarks" / "seke_levels.json").read_text(encoding="utf-8"))
+    units, affect = result["units"], result["affect"]
+    for teachers, found in units.items():
+        smiles = [found[name]["among_smiles"] for name in ("AU12", "AU25", "AU6")]
+        values = [*smiles, *(affect[teachers]["all"][axis]["ccc"] for axis in ("valence", "arousal"))]
+        values.append(affect[teachers]["faces and poses"]["valence"]["ccc"])
+        cells = ["{value:.2f} ({low:.2f} to {high:.2f})".format(**value) for value in values]
+        assert f"| {' | '.join([teachers, *cells])} |" in PAGE
+        assert smiles[0]["value"] > smiles[1]["value"] > smiles[2]["value"] > 0
+        assert values[4]["low"] < 0 < values[4]["high"]
+        assert values[3]["value"] < values[5]["value"]
+    paired = [found[name]["paired"]["value"] for found in units.values() for name in ("AU12", "AU25", "AU6")]
+    assert f"in {min(paired):.0%} to {max(paired):.0%} of the cases" in PAGE
+    for part, rest in (("all", "photographs, and"), ("faces and poses", "whose theme")):
+        faces = [found[part]["num_faces"] for found in affect.values()]
+        assert f"{min(faces)} to {max(faces)} of" in PAGE and rest in PAGE
+    assert f"of {result['num_images']['affect']} photographs" in PAGE

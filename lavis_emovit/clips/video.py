@@ -188,10 +188,16 @@ class Video(AbstractContextManager["Video"]):
                 self._container.seek(stamp, stream=self._stream, backward=True)
             self._stream.codec_context.flush_buffers()
             frames = self._decode(wanted_s)
-            first = next(frames, None)
+            try:
+                first = next(frames, None)
+            except DataError:
+                # Of an open group of pictures, which refers to the group before it; a damaged one fails again.
+                if start_s <= 0:
+                    raise
+                first = None
             if start_s <= 0 or (first is not None and self._time_s(first) <= time_s + _ROUNDING_S):
                 break
-            # An index may have the times of decoding, which are earlier: this key frame is shown too late.
+            # Or an index has the times of decoding, which are earlier: this key frame is shown too late.
             before_s = max(_REORDER_S, 8 * before_s)
         if first is not None:
             yield first

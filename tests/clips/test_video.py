@@ -1,7 +1,8 @@
 """Frames of videos are chosen by their presentation times, and what is wrong with a file is an error.
 
 Properties:
-- at any time the frame is the last one that is not later, in every container, also with a variable rate;
+- at any time the frame is the last one that is not later, in every container, also with a variable rate or with
+  groups of pictures that refer to the one before;
 - frames that are not needed are not decoded, and a jump does not decode what lies before it;
 - a rotated video is upright;
 - empty, unknown, truncated, damaged and audio-only files, and playlists, are errors that say so;
@@ -25,6 +26,8 @@ from lavis_emovit.clips.video import Video
 from lavis_emovit.errors import DataError
 
 EVEN_S = [number / 25 for number in range(100)]
+# Frames behind a key frame refer to the group before it.
+OPEN_GROUPS = {"g": "12", "bf": "3", "x264-params": "open-gop=1:min-keyint=12:scenecut=0:b-adapt=0"}
 
 
 def _uneven(seed: int = 0) -> list[float]:
@@ -41,6 +44,8 @@ def _uneven(seed: int = 0) -> list[float]:
         ("a.mp4", "libx264", _uneven(), {}),
         ("a.mp4", "libx264", _uneven(1), {"g": "12", "bf": "3"}),
         ("a.mkv", "libx264", _uneven(), {"g": "20"}),
+        ("a.mp4", "libx264", EVEN_S, OPEN_GROUPS),
+        ("a.mkv", "libx264", EVEN_S, OPEN_GROUPS),
         ("a.webm", "libvpx", _uneven(), {}),
         ("a.ts", "libx264", _uneven(), {"bf": "3"}),
         ("a.avi", "mpeg4", EVEN_S, {"clock": Fraction(1, 25)}),
@@ -56,6 +61,15 @@ def test_the_frame_at_a_time_is_the_one_shown_then(tmp_path, name, codec, times_
         number = bisect_right(times_s, time_s + 1e-3) - 1
         assert found_s == pytest.approx(times_s[number], abs=1e-3)
         assert shows(image, number)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts"])
+def test_a_jump_into_an_open_group(tmp_path, name):
+    path = write_video(tmp_path / name, EVEN_S, **OPEN_GROUPS)
+    for time_s in (0.7, 1.7, 3.0, 3.9):
+        with Video(path) as video:
+            ((found_s, image),) = video.frames_at([time_s])
+        assert found_s <= time_s + 1e-3 and shows(image, round(found_s * 25))
 
 
 def test_unneeded_frames_are_not_decoded(tmp_path):

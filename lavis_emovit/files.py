@@ -112,9 +112,12 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
 
 
 def regular_file(path: str | os.PathLike[str]) -> Path:
-    """The path of a regular file; OSError for anything else."""
+    """The path of a regular file; OSError for anything else, IsADirectoryError for a folder."""
     path = Path(path)
-    if not stat.S_ISREG(path.stat().st_mode):
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
         raise OSError(errno.EINVAL, "not a regular file", str(path))
     return path
 

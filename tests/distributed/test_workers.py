@@ -74,12 +74,17 @@ POOL = """
 import os, time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from pathlib import Path
 from lavis_emovit.distributed.workers import end_with_parent
+
+def wait():
+    Path(__file__).with_name(f"{os.getpid()}.ready").touch()
+    time.sleep(600)
 
 if __name__ == "__main__":
     pool = ProcessPoolExecutor(2, mp_context=get_context("spawn"), initializer=end_with_parent)
-    waiting = [pool.submit(time.sleep, 600) for _ in range(3)]
-    while len(pool._processes) < 2 or not all(future.running() for future in waiting[:2]):
+    waiting = [pool.submit(wait) for _ in range(3)]
+    while len(list(Path(__file__).parent.glob("*.ready"))) < 2:  # a future "runs" before its process has begun
         time.sleep(0.05)
     print("ready", flush=True)
     waiting[0].result()

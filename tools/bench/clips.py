@@ -29,6 +29,9 @@ from PIL import Image, ImageChops
 from lavis_emovit.clips.clip import Clip, FrameSettings
 from lavis_emovit.clips.reading import read_frames
 
+sys.path.append(str(Path(__file__).resolve().parent))
+from bench_result import ROOT, environment_info, write_result
+
 RATE_FPS, SECONDS, SIZE = 30, 10, (1280, 720)
 FRAMES = FrameSettings(num_frames=8)
 KEPT_BYTES = FRAMES.num_frames * SIZE[0] * SIZE[1] * 3
@@ -86,7 +89,7 @@ def print_memory(path: Path) -> None:
     print(memory_bytes("VmHWM") - before, len(kept))
 
 
-def compare(path: Path, rounds: int) -> str:
+def compare(path: Path, rounds: int) -> dict[str, float]:
     for ours, theirs in zip(chosen_frames(path), all_frames(path), strict=True):
         if ImageChops.difference(ours, theirs).getbbox() is not None:
             raise SystemExit("the two sides do not give the same frames")
@@ -97,25 +100,33 @@ def compare(path: Path, rounds: int) -> str:
     chosen_s, all_s = (statistics.median(taken[side]) for side in ("chosen", "all"))
     command = [sys.executable, __file__, "--memory-of", str(path)]
     needed = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[0])
-    return (
-        f"chosen frames {chosen_s:.3f} s, all frames {all_s:.3f} s: {all_s / chosen_s:.2f} times the clips a second; "
-        f"memory {needed / KEPT_BYTES:.2f} times the frames kept"
-    )
+    return {
+        "chosen_s": round(chosen_s, 4),
+        "all_s": round(all_s, 4),
+        "times_as_fast": round(all_s / chosen_s, 3),
+        "memory_of_kept": round(needed / KEPT_BYTES, 3),
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "clips.json")
     parser.add_argument("--memory-of", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.memory_of is not None:
         print_memory(arguments.memory_of)
         return
+    results = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, key_every in KEY_FRAMES.items():
             path = Path(folder, f"{key_every}.mp4")
             write_video(path, key_every)
-            print(f"key frames {name}: {compare(path, arguments.rounds)}", flush=True)
+            results[name] = compare(path, arguments.rounds)
+            print(f"key frames {name}: {results[name]}", flush=True)
+    command = f"python tools/bench/clips.py --rounds {arguments.rounds}"
+    info = environment_info("lavis_emovit", packages=["av", "pillow"])
+    write_result(arguments.out, {"benchmark": "clips", "key_frames": results, "command": command, **info})
 
 
 if __name__ == "__main__":

@@ -1,0 +1,18 @@
+"""The figures of docs/clips.md are those of the benchmark, and so is what it says about the targets."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_figures_of_reading():
+    page = (ROOT / "docs" / "clips.md").read_text(encoding="utf-8")
+    found = json.loads((ROOT / "benchmarks" / "clips.json").read_text(encoding="utf-8"))["key_frames"]
+    names = {"x264's default": "x264's default, at most 250 frames apart", "one a second": "one a second"}
+    assert set(found) == set(names)
+    for name, row in found.items():
+        assert f"| {names[name]} | {row['times_as_fast']:.2f} | {row['memory_of_kept']:.2f} |" in page
+        assert row["times_as_fast"] < 3 and row["memory_of_kept"] > 1.5  # "Neither is reached"

@@ -24,7 +24,7 @@ from lavis_emovit.cli.generate_synthesis import synthesis
 from lavis_emovit.cli.options import EngineOption, RayAddressOption, RayWorkersOption, open_engine
 from lavis_emovit.emotion.labels import Subject
 from lavis_emovit.emotion.questions import OptionOrder
-from lavis_emovit.generation.kinds import KINDS
+from lavis_emovit.generation.kinds import KINDS, TEMPLATES
 
 if TYPE_CHECKING:
     from lavis_emovit.generation.job import StepResult
@@ -66,8 +66,6 @@ ONLY_FOR = {
     "examples": (*KINDS, "all"),
     "judge": (*KINDS, "all"),
 }
-# Templates, which use no model.
-_TEMPLATES = ("categorical", "affect", "attribute", "expression")
 _CHAT_OPTIONS = (
     "model", "base_url", "in_flight", "rpm", "tpm", "max_usd", "prices", "stream", "dry_run", "batch", "wait",
     "abandon_batches",
@@ -113,7 +111,7 @@ def _generate(
     steps = COMMANDS[command][0]
     if command == "all" and chosen_mix is not None:
         in_mix = {kind for part in chosen_mix[1].parts for kind in part.kinds}
-        steps += tuple(kind for kind in _TEMPLATES if kind in in_mix and kind not in steps)
+        steps += tuple(kind for kind in TEMPLATES if kind in in_mix and kind not in steps)
     # Options without effect. The same keys are allowed in a settings file, for runs that use them.
     without_effect = {
         "--allow-short applies to mixes; add --mix": allow_short and chosen_mix is None,
@@ -155,7 +153,7 @@ def _generate(
 
 for _name, (_, _help) in COMMANDS.items():
     _excluded = {"command", *(option for option, commands in ONLY_FOR.items() if _name not in commands)}
-    _excluded |= set(_CHAT_OPTIONS) if _name in _TEMPLATES else set()
+    _excluded |= set(_CHAT_OPTIONS) if _name in TEMPLATES else set()
     app.command(_name)(with_job_options(partial(_generate, command=_name), exclude=_excluded, doc=_help))
 app.command("seke")(with_job_options(seke))
 app.command("seke-tests")(seke_tests)

@@ -338,13 +338,15 @@ def refuse_stopped(reason: str | None) -> None:
 
 
 def describe(result: StepResult) -> str:
+    from lavis_emovit.generation.kinds import TEMPLATES
+
     parts = [f"{result.step}: {result.num_done} of {result.num_records} records"]
     if result.num_pairs:
         parts.append(f"{result.num_pairs} pairs")
     if result.num_rejected:
         reasons = ", ".join(f"{reason} {count}" for reason, count in result.reasons.most_common())
         parts.append(f"{result.num_rejected} rejected ({reasons})")
-    if result.leak_rate is not None and result.step not in ("categorical", "affect"):
+    if result.leak_rate is not None and result.step not in TEMPLATES:
         parts.append(f"label leaks {result.leak_rate:.1%}")
     if result.missing:
         parts.append("without: " + ", ".join(f"{reason} {count}" for reason, count in result.missing.items()))

@@ -15,6 +15,9 @@ from lavis_emovit.generation.facts import subject
 from lavis_emovit.generation.reading import Pair, Reading, read_pairs, read_text
 from lavis_emovit.records import EmotionRecord, InstructionKind
 
+# Steps that write questions and answers from templates, without a model.
+TEMPLATES = ("categorical", "affect", "attribute", "expression")
+
 _TEXT = {"type": "string"}
 _PAIR = object_schema(question=_TEXT, answer=_TEXT)
 _REASON = " Reason: "

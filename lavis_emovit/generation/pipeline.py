@@ -16,7 +16,7 @@ from lavis_emovit.generation.captions import write_captions
 from lavis_emovit.generation.categorical import affect_instruction, categorical_instruction, is_affect_due
 from lavis_emovit.generation.instructions import check_labels, with_instructions, write_kind
 from lavis_emovit.generation.job import Job, StepResult
-from lavis_emovit.generation.kinds import KINDS
+from lavis_emovit.generation.kinds import KINDS, TEMPLATES
 from lavis_emovit.generation.mix import Mix, draw_mix
 from lavis_emovit.generation.observations import OBSERVATIONS
 from lavis_emovit.records import INSTRUCTION_KINDS, EmotionRecord, Instruction, read_records
@@ -24,7 +24,7 @@ from lavis_emovit.settings import nearest_name
 
 _MAX_SHOWN = 5  # of overlapping images
 _PURPOSES = {"captions": "caption", "attributes": "attributes"}  # step -> purpose of its requests
-STEPS = ("captions", "attributes", "categorical", "affect", *OBSERVATIONS, *KINDS)
+STEPS = ("captions", "attributes", *TEMPLATES, *KINDS)
 
 
 def run_steps(
@@ -89,7 +89,7 @@ def write_template(job: Job, step: str, ids: Collection[str] | None = None) -> S
     """Write questions from templates into records that have the answers, in place of earlier ones.
 
     Args:
-        step: `categorical`, `affect`, or a kind of `OBSERVATIONS`.
+        step: one of `TEMPLATES`.
     """
     settings = job.settings
     chosen = job.chosen(ids)

@@ -123,9 +123,8 @@ def fit_priors(counts: FaceCounts, base: FacialPriors, *, smoothing: float = 5.0
         table = prior.model_dump(mode="json", exclude_none=True)
         by_source = {source: count for (found, source), count in sorted(counts.expressions.items()) if found == name}
         number = sum(by_source.values())
-        table |= {
-            "share": (number + smoothing * frequency(base, name)) / (total + smoothing), "counts": by_source,
-        }  # fmt: skip
+        table["share"] = (number + smoothing * frequency(base, name)) / (total + smoothing)
+        table["counts"] = by_source
         table |= _affect(counts, base, name, smoothing)
         table["units"] = _units(counts, base, name, smoothing)
         likely = sorted(unit for unit, one in table["units"].items() if one["probability"] > 0.5)

@@ -27,6 +27,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from lavis_emovit.emotion.facial import facial_priors
+from lavis_emovit.evaluation.metrics.dimensional import agreement_features, agreements
 from lavis_emovit.evaluation.metrics.resampling import Resamples
 from lavis_emovit.generation.seke.completion import Outcome, complete
 from lavis_emovit.generation.seke.levels import AXES, Case, Levels
@@ -168,23 +169,16 @@ def measure_affect(seen: Sequence[tuple[EmotionRecord, Outcome]]) -> dict[str, A
 
 def correlation(one_N: np.ndarray, other_N: np.ndarray, weights_N: np.ndarray) -> float:
     """Pearson's, of weighted values; NaN without variance."""
-    one, other, product, _ = _moments(one_N, other_N, weights_N)
-    return float(product / np.sqrt(one * other)) if one * other > 0 else float("nan")
+    return _weighted("pcc", one_N, other_N, weights_N)
 
 
 def concordance(one_N: np.ndarray, other_N: np.ndarray, weights_N: np.ndarray) -> float:
     """Lin's, of weighted values; NaN without variance."""
-    one, other, product, shift = _moments(one_N, other_N, weights_N)
-    total = one + other + shift**2
-    return float(2 * product / total) if total > 0 else float("nan")
+    return _weighted("ccc", one_N, other_N, weights_N)
 
 
-def _moments(one_N: np.ndarray, other_N: np.ndarray, weights_N: np.ndarray) -> tuple[float, float, float, float]:
-    """Variances, covariance, and difference of the means."""
-    shares_N = weights_N / weights_N.sum()
-    means = shares_N @ one_N, shares_N @ other_N
-    rest = one_N - means[0], other_N - means[1]
-    return shares_N @ rest[0] ** 2, shares_N @ rest[1] ** 2, shares_N @ (rest[0] * rest[1]), means[0] - means[1]
+def _weighted(name: str, one_N: np.ndarray, other_N: np.ndarray, weights_N: np.ndarray) -> float:
+    return float(agreements(weights_N[None] @ agreement_features(one_N, other_N))[name][0])
 
 
 def _figure(

@@ -21,8 +21,7 @@ import torch
 import transformers
 import yaml
 from safetensors.torch import load_file
-from tiny_batches import NEEDED, picture_of
-from tiny_families import FAMILIES
+from tiny_batches import picture_of, write_recipe
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "ranks"))
 
@@ -74,25 +73,10 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _recipe(root: Path, name: str, kind: str, family: str) -> Path:
-    folder = root / "weights" / family
-    if not folder.exists():
-        FAMILIES[family](folder)
-    values = {
-        "model": {
-            "arch": "emovit_image_text", "path": str(folder), "frozen_precision": "fp32", "max_side_px": 48,
-            "lora": {"parts": ["language_model"], "rank": 2, "alpha": 4}, **NEEDED.get(family, {}),
-        },
-        "datasets": {
-            "emoset": {
-                "build_info": {"images": {"storage": kind}},
-                "vis_processor": {"train": SHOWN[kind], "eval": SHOWN[kind]},
-            }
-        },
-        "run": {**RUN, "output_dir": str(root / name)},
-    }  # fmt: skip
-    path = root / f"{name}.yaml"
-    path.write_text(yaml.safe_dump(values))
-    return path
+    shown = {"train": SHOWN[kind], "eval": SHOWN[kind]}
+    datasets = {"emoset": {"build_info": {"images": {"storage": kind}}, "vis_processor": shown}}
+    adapters = {"lora": {"parts": ["language_model"], "rank": 2, "alpha": 4}}
+    return write_recipe(root, name, family, adapters, datasets, RUN)
 
 
 def _losses(run: Path) -> list[float]:

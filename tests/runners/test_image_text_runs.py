@@ -24,8 +24,7 @@ import torch
 import transformers
 import yaml
 from safetensors.torch import load_file
-from tiny_batches import NEEDED, QUESTIONS, batch_of, model_of, picture_of
-from tiny_families import FAMILIES
+from tiny_batches import NEEDED, QUESTIONS, batch_of, model_of, picture_of, write_recipe
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "ranks"))
 
@@ -79,20 +78,8 @@ def recipe(root: Path) -> Callable[..., Path]:
     """Writes the recipe of a run of this name for a family."""
 
     def write(name: str, family: str, model: dict[str, Any] | None = None, **run: Any) -> Path:
-        folder = root / "weights" / family
-        if not folder.exists():
-            FAMILIES[family](folder)
-        values = {
-            "model": {
-                "arch": "emovit_image_text", "path": str(folder), "frozen_precision": "fp32", "max_side_px": 48,
-                "lora": LORA, **NEEDED.get(family, {}), **TRAINED.get(family, {}), **(model or {}),
-            },
-            "datasets": {"emoset_sketch": {"build_info": BUILD}},
-            "run": {**RUN, "output_dir": str(root / name), **run},
-        }  # fmt: skip
-        path = root / f"{name}.yaml"
-        path.write_text(yaml.safe_dump(values))
-        return path
+        settings = {"lora": LORA, **TRAINED.get(family, {}), **(model or {})}
+        return write_recipe(root, name, family, settings, {"emoset_sketch": {"build_info": BUILD}}, {**RUN, **run})
 
     return write
 

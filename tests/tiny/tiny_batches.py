@@ -1,4 +1,4 @@
-"""Batches for the tiny models of the family `image_text`: three images of three sizes, six questions."""
+"""For the tiny models of the family `image_text`: batches, three images of three sizes and six questions; recipes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from PIL import Image
+from tiny_families import FAMILIES
 from tiny_models import picture
 
 from lavis_emovit.models.image_text.model import ImageText
@@ -41,3 +43,21 @@ def batch_of(model: ImageText) -> dict[str, Any]:
         "text_input": list(QUESTIONS),
         "text_output": list(ANSWERS),
     }
+
+
+def write_recipe(root: Path, name: str, family: str, model: dict[str, Any], datasets: Any, run: dict[str, Any]) -> Path:
+    """The recipe of a run of this name, in `root`; `model` and `run` are settings over those that all have."""
+    folder = root / "weights" / family
+    if not folder.exists():
+        FAMILIES[family](folder)
+    values = {
+        "model": {
+            "arch": "emovit_image_text", "path": str(folder), "frozen_precision": "fp32", "max_side_px": 48,
+            **NEEDED.get(family, {}), **model,
+        },
+        "datasets": datasets,
+        "run": {"output_dir": str(root / name), **run},
+    }  # fmt: skip
+    path = root / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path

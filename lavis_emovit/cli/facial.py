@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer import Argument, Option
@@ -18,6 +19,9 @@ from lavis_emovit.cli.facial_teachers import (
 )
 from lavis_emovit.cli.generate_job import given
 from lavis_emovit.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from lavis_emovit.records import EmotionRecord
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -68,12 +72,21 @@ def fit(
             raise DataError(f"{out}: already exists; use another --out, or --overwrite to replace it")
         facial_priors(out)  # refuses to replace anything else than tables
     tables = facial_priors(base)
-    chosen = (record for path in records for record in read_records(path) if split is None or record.split == split)
-    counts = count_faces(chosen, tables, active_from=active_from, programs=programs)
+    labelled: dict[Path, list[EmotionRecord]] = {path: [] for path in records}  # for the teachers
+
+    def chosen() -> Iterator[EmotionRecord]:
+        for path in records:
+            for record in read_records(path):
+                if split is None or record.split == split:
+                    if teacher:
+                        labelled[path].append(record)
+                    yield record
+
+    counts = count_faces(chosen(), tables, active_from=active_from, programs=programs)
     fitted = fit_priors(counts, tables, smoothing=smoothing)
     if teacher:
         known = answers or out.parent / ANSWERS
-        fitted = fit_reliability(fitted, records, images, split, teacher, known, config, smoothing)
+        fitted = fit_reliability(fitted, labelled, teacher, known, images=images, config=config, smoothing=smoothing)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_json(out, fitted.model_dump(mode="json", exclude_defaults=True))
     for source, number in sorted(counts.faces.items()):

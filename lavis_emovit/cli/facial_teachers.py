@@ -179,21 +179,25 @@ def detect(
 
 def fit_reliability(
     priors: FacialPriors,
-    sources: Sequence[Path],
-    images: Path | None,
-    split: str | None,
+    labelled: Mapping[Path, Sequence[EmotionRecord]],
     names: Sequence[str],
     known: Path,
+    *,
+    images: Path | None,
     config: Path | None,
     smoothing: float,
 ) -> FacialPriors:
-    """The fitted tables with the reliability of these teachers, estimated from labelled records files.
+    """The fitted tables with the reliability of these teachers, estimated from labelled faces.
 
     Args:
+        labelled: records file -> its chosen records.
+        names: of the teachers.
         known: file of answers, to which missing ones are added.
+        images: folder of the image paths, if not that of each records file.
+        config: settings file of chat models.
     """
     from lavis_emovit.generation.seke.fitting_teachers import JudgedFace, fit_teachers, judged_faces
-    from lavis_emovit.records import find_image_root, read_records
+    from lavis_emovit.records import find_image_root
     from lavis_emovit.teachers.answers import AnswerFile
     from lavis_emovit.teachers.catalogue import find_teachers
     from lavis_emovit.teachers.chat_teacher import CHAT
@@ -207,9 +211,8 @@ def fit_reliability(
     skipped: Counter[str] = Counter()
     faces: list[JudgedFace] = []
     with AnswerFile(known) as answers:
-        for path in sources:
+        for path, records in labelled.items():
             looking = Looking(find_image_root(path, images), chosen, answers, FaceSettings())
-            records = (record for record in read_records(path) if split is None or record.split == split)
             faces += judged_faces(records, looking, priors, skipped)
             print_counts(looking.counts)
     fitted = fit_teachers(faces, priors, smoothing=smoothing)

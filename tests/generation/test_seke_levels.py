@@ -166,13 +166,13 @@ def test_combination_calculated_by_hand():
         Levels(name, valence, 0.0, {unit: unit == 1 or (unit == 2 and name == "fear") for unit in FACIAL_UNITS})
         for name, valence in (("fear", -0.2), ("fear", -0.4), ("surprise", 0.0), ("fear", -0.6))
     ]
-    found = combine([Answer(levels) for levels in answers], case)
+    found = combine([Answer(levels) for levels in answers], case, PRIORS)
     assert found.levels.expression == "fear" and found.levels.active() == (1, 2)
     nats = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
     assert found.total("expression") == pytest.approx(nats / math.log(8))
     assert found.levels.valence == pytest.approx(-0.3) and found.total("valence") == pytest.approx(math.sqrt(0.2 / 3))
     assert found.total("unit:2") == pytest.approx(nats / math.log(2)) and found.total("unit:1") == 0.0
-    assert combine([Answer(answers[0])], case).total("expression") is None
+    assert combine([Answer(answers[0])], case, PRIORS).total("expression") is None
 
 
 @settings(max_examples=25, deadline=None)

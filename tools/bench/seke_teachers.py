@@ -32,6 +32,7 @@ from lavis_emovit.generation.seke.levels import EXPRESSION, Levels, case_of
 from lavis_emovit.generation.seke.settings import SekeSettings
 from lavis_emovit.generation.seke.teachers import TeacherAnnotator
 from lavis_emovit.generation.seke.thresholds import fit_thresholds
+from lavis_emovit.generation.seke.votes import posterior, votes_of
 from lavis_emovit.records import EmotionRecord
 from lavis_emovit.teachers.answers import AnswerFile
 from lavis_emovit.teachers.catalogue import find_teachers
@@ -190,9 +191,8 @@ def _ece(outcomes: Sequence[Outcome]) -> dict[str, float]:
 
 def _together(outcome: Outcome) -> dict[str, float]:
     """The probabilities of the expressions by all answers: the posterior of fitted teachers, or the mean."""
-    testimonies = [answer.testimony for answer in outcome.answers if answer.testimony is not None]
-    if testimonies:
-        return testimonies[0].conclude([], testimonies[1:]).expressions
+    if votes := votes_of(outcome.answers):
+        return posterior(votes, outcome.case, outcome.priors, []).expressions
     stated = [answer.beliefs.expressions for answer in outcome.answers if answer.beliefs is not None]
     return {name: statistics.fmean(one.get(name, 0.0) for one in stated) for name in EXPRESSIONS7.labels}
 

@@ -13,13 +13,13 @@ from lavis_emovit.chat.request import ChatRequest
 from lavis_emovit.chat.settings import ChatSettings
 from lavis_emovit.emotion.facial import FacialPriors
 from lavis_emovit.emotion.facial_knowledge import Beliefs, infer
+from lavis_emovit.emotion.teacher_reliability import TeacherVotes
 from lavis_emovit.errors import UserError
 from lavis_emovit.generation.job import ChatWriter, Job, Requests
 from lavis_emovit.generation.prompts import load_prompt
 from lavis_emovit.generation.seke.levels import Case, Levels, evidence_of, level_of, schema_of
 from lavis_emovit.generation.seke.settings import SekeSettings
 from lavis_emovit.generation.seke.views import View, shown
-from lavis_emovit.generation.seke.votes import Testimony
 
 # `model` answers differently each time, `prior` always the same, `teachers` once each.
 AnnotatorKind = Literal["model", "prior", "teachers"]
@@ -45,7 +45,7 @@ class Reply:
     status: str = "ok"
     request: str | None = None  # fingerprint in the ledger
     beliefs: Beliefs | None = None
-    testimony: Testimony | None = None  # what the beliefs follow from
+    votes: TeacherVotes | None = None  # that the beliefs follow from, if the reliability of the teacher is fitted
     by: tuple[str, ...] = ()  # who replied, if not everybody in the annotator's name
     num_calls: int = 1  # what it cost
 

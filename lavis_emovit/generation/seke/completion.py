@@ -27,6 +27,7 @@ class Outcome:
 
     case: Case
     views: list[View]
+    priors: FacialPriors  # the tables that complete it
     answers: list[Answer] = field(default_factory=list)
     attempts: list[dict[str, Any]] = field(default_factory=list)  # every answer, readable or not
     estimate: Estimate | None = None  # combination of the answers; None without any
@@ -51,7 +52,7 @@ class Outcome:
         """Items that need another answer: too uncertain, or without an uncertainty, which needs two answers."""
         if not self.answers:
             return self.case.items
-        return combine(self.answers, self.case).above(settings.enough, or_unknown=True)
+        return combine(self.answers, self.case, self.priors).above(settings.enough, or_unknown=True)
 
 
 def complete(
@@ -59,7 +60,7 @@ def complete(
 ) -> list[Outcome]:
     """Complete the missing levels of faces, each record once; returns one outcome per case, in order."""
     limits = [annotator.num_answers(case) for case in cases]
-    outcomes = [Outcome(case, _views(case, annotator, settings, priors)) for case in cases]
+    outcomes = [Outcome(case, _views(case, annotator, settings, priors), priors) for case in cases]
 
     def ask(asked: Sequence[tuple[Outcome, Case, int]], title: str) -> None:
         questions = [question(outcome.views, case, sample, priors) for outcome, case, sample in asked]
@@ -111,7 +112,7 @@ def _settle(
     """Combine all answers of each face, and verify the result."""
     settled = [outcome for outcome in outcomes if outcome.is_complete and outcome.answers]
     for outcome in settled:
-        outcome.estimate = combine(outcome.answers, outcome.case)
+        outcome.estimate = combine(outcome.answers, outcome.case, outcome.priors)
         outcome.levels = outcome.estimate.levels
         outcome.verdicts, outcome.reasons = dict.fromkeys(outcome.estimate.spreads, "kept"), {}
         if outcome.second is None:
@@ -139,7 +140,7 @@ def _add_answer(outcome: Outcome, case: Case, sample: int, reply: Reply | None) 
     if reply.beliefs is not None:
         levels = likeliest_levels(reply.beliefs, case)
         attempt |= {"levels": levels.plain(), "expressions": reply.beliefs.expressions}
-        outcome.answers.append(Answer(levels, view.number, beliefs=reply.beliefs, testimony=reply.testimony))
+        outcome.answers.append(Answer(levels, view.number, beliefs=reply.beliefs, votes=reply.votes))
     elif reply.text is not None:
         read = read_answer(reply.text, case)
         if isinstance(read, str):

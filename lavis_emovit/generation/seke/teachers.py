@@ -16,7 +16,7 @@ from lavis_emovit.emotion.teacher_reliability import require_fitted
 from lavis_emovit.generation.seke.annotators import AnnotatorKind, Question, Reply
 from lavis_emovit.generation.seke.levels import Case, evidence_of
 from lavis_emovit.generation.seke.settings import SekeSettings
-from lavis_emovit.generation.seke.votes import Testimony
+from lavis_emovit.generation.seke.votes import posterior
 from lavis_emovit.records import EmotionRecord
 
 # What a teacher says about the face of a record: `ok` or why there are no expressions; label of `expressions8` ->
@@ -100,14 +100,14 @@ class TeacherAnnotator:
                 self.faults[status] = reason
             return Reply(status=status)
         by = (*self._tables, title)
-        evidence = evidence_of(case, self._priors)
         if self._uses_tables and self._priors.teachers:
-            testimony = Testimony({title: expressions}, evidence, case.classes, self._priors)
-            return Reply(beliefs=testimony.conclude(case.units), testimony=testimony, by=by)
+            votes = {title: expressions}
+            return Reply(beliefs=posterior(votes, case, self._priors, case.units), votes=votes, by=by)
         seen = {name: share for name, share in expressions.items() if name in case.classes and share > 0.0}
         if not seen:
             return Reply(status="no_such_expression")
         if self._uses_tables:
+            evidence = evidence_of(case, self._priors)
             beliefs = infer(self._priors, evidence, classes=case.classes, units=case.units, seen=seen)
         else:
             total = math.fsum(seen.values())

@@ -21,9 +21,10 @@ from typing import Any
 
 import yaml
 
+from lavis_emovit.emotion.facial import FacialPriors
 from lavis_emovit.files import atomic_writer, write_json
 from lavis_emovit.generation.seke.completion import Outcome
-from lavis_emovit.generation.seke.levels import AXES, EXPRESSION, Levels
+from lavis_emovit.generation.seke.levels import AXES, EXPRESSION, Case, Levels
 from lavis_emovit.generation.seke.measures import is_error
 from lavis_emovit.generation.seke.settings import Limits, SekeSettings
 from lavis_emovit.generation.seke.votes import Answer, combine_item
@@ -45,7 +46,8 @@ class Observation:
     group: str  # person, or the face itself
     truth: Any
     answers: Sequence[Answer]  # that contain the item, in order
-    num_classes: int  # expressions to choose from
+    case: Case
+    priors: FacialPriors  # the tables that complete it
 
     @cached_property
     def at_end(self) -> tuple[float, bool]:
@@ -54,7 +56,7 @@ class Observation:
 
     def after(self, count: int) -> tuple[float, bool]:
         """Uncertainty and error of the first answers together."""
-        value, spread = combine_item(self.item, self.answers[:count], self.num_classes)
+        value, spread = combine_item(self.item, self.answers[:count], self.case, self.priors)
         return spread.total or 0.0, is_error(self.item, value, self.truth)
 
 
@@ -184,7 +186,7 @@ def _observations(outcomes: Sequence[Outcome], truths: Sequence[Levels]) -> dict
             if truth.get(item) is None or not answers or (len(answers) < 2 and answers[0].beliefs is None):
                 continue
             group = record.group or record.id
-            seen = Observation(item, group, truth.get(item), answers, len(outcome.case.classes))
+            seen = Observation(item, group, truth.get(item), answers, outcome.case, outcome.priors)
             found.setdefault(item, []).append(seen)
             if item.startswith("unit:"):
                 found["units"].append(seen)

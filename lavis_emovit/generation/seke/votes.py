@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lavis_emovit.emotion.facial import FacialPriors
-from lavis_emovit.emotion.facial_knowledge import Beliefs, Evidence, infer
+from lavis_emovit.emotion.facial_knowledge import Beliefs, infer
 from lavis_emovit.emotion.teacher_reliability import TeacherVotes, seen_by
-from lavis_emovit.generation.seke.levels import AXES, EXPRESSION, Case, Levels, level_of
+from lavis_emovit.generation.seke.levels import AXES, EXPRESSION, Case, Levels, evidence_of, level_of
 from lavis_emovit.generation.seke.settings import Limits
 from lavis_emovit.generation.seke.uncertainty import (
     Spread,
@@ -23,22 +23,6 @@ from lavis_emovit.generation.seke.uncertainty import (
 
 
 @dataclass(frozen=True)
-class Testimony:
-    """What a teacher of known reliability states about a face, and what else is known about it."""
-
-    votes: TeacherVotes  # of this teacher
-    evidence: Evidence
-    classes: Sequence[str]
-    priors: FacialPriors  # with the reliability of the teacher
-
-    def conclude(self, units: Collection[int], others: Sequence[Testimony] = ()) -> Beliefs:
-        """What follows from it, together with what other teachers state about the same face."""
-        votes = {title: found for one in (self, *others) for title, found in one.votes.items()}
-        seen = seen_by(votes, self.priors)
-        return infer(self.priors, self.evidence, classes=self.classes, units=units, seen=seen)
-
-
-@dataclass(frozen=True)
 class Answer:
     """The levels of one answer, which may lack items that had enough answers before."""
 
@@ -46,7 +30,7 @@ class Answer:
     view: int = 0  # number of the view, that is of the prompt
     is_hinted: bool = False  # the prompt contained likely values from the tables
     beliefs: Beliefs | None = None  # the probabilities that `levels` are the likeliest of, if the annotator states any
-    testimony: Testimony | None = None  # what `beliefs` follow from, if the reliability of the annotator is known
+    votes: TeacherVotes | None = None  # that `beliefs` follow from, if the reliability of the teacher is fitted
 
 
 @dataclass(frozen=True)
@@ -54,7 +38,7 @@ class Estimate:
     """Combined levels with their uncertainties, by item: `expression`, `valence`, `arousal`, `unit:<number>`."""
 
     # Majority expression (the first named one of a tie), mean valence and arousal, units that are active in more than
-    # half of the answers. With stated probabilities: the likeliest by their mean, or with testimonies by all together.
+    # half of the answers. With stated probabilities: the likeliest by their mean, or with votes by the posterior.
     levels: Levels
     spreads: Mapping[str, Spread] = field(default_factory=dict)
     # Item -> how far answers with the tables in the prompt differ from those without. Expression: total variation
@@ -89,33 +73,48 @@ def _by_level(values: Mapping[str, float | None]) -> dict[str, float]:
     return {**others, **({"units": statistics.fmean(units)} if units else {})}
 
 
-def combine(answers: Sequence[Answer], case: Case) -> Estimate:
-    """Combine one or more answers about a face. Items of the case that are in none of them are left out."""
+def posterior(votes: TeacherVotes, case: Case, priors: FacialPriors, units: Collection[int]) -> Beliefs:
+    """What the votes of one or more teachers of fitted reliability say together, with the known levels of the face."""
+    seen = seen_by(votes, priors)
+    return infer(priors, evidence_of(case, priors), classes=case.classes, units=units, seen=seen)
+
+
+def votes_of(answers: Sequence[Answer]) -> TeacherVotes:
+    """All votes in the answers of teachers of fitted reliability."""
+    return {title: found for answer in answers for title, found in (answer.votes or {}).items()}
+
+
+def combine(answers: Sequence[Answer], case: Case, priors: FacialPriors) -> Estimate:
+    """Combine one or more answers about a face. Items of the case that are in none of them are left out.
+
+    Args:
+        priors: the tables that the answers follow from, if they have `votes`.
+    """
     values: dict[str, Any] = {}
     spreads: dict[str, Spread] = {}
     influence: dict[str, float] = {}
     for item in case.items:
         if not (found := [answer for answer in answers if answer.levels.get(item) is not None]):
             continue
-        values[item], spreads[item] = combine_item(item, found, len(case.classes))
+        values[item], spreads[item] = combine_item(item, found, case, priors)
         hinted, plain = ([x.levels.get(item) for x in found if x.is_hinted is kind] for kind in (True, False))
         if hinted and plain:
             influence[item] = _difference(item, hinted, plain)
     return Estimate(Levels.of(values), spreads, influence, len(answers))
 
 
-def combine_item(item: str, answers: Sequence[Answer], num_classes: int) -> tuple[Any, Spread]:
+def combine_item(item: str, answers: Sequence[Answer], case: Case, priors: FacialPriors) -> tuple[Any, Spread]:
     """Combined value and uncertainty of one item that all of the answers contain.
 
-    Either all answers have `beliefs`, or none; the same with testimonies.
+    Either all answers have `beliefs`, or none; the same with `votes`.
     """
+    num_classes = len(case.classes)
     if stated := [answer.beliefs for answer in answers if answer.beliefs is not None]:
         value, spread = _combine_stated(item, stated, num_classes)
-        testimonies = [answer.testimony for answer in answers if answer.testimony is not None]
-        if len(testimonies) > 1:
+        votes = votes_of(answers)
+        if len(votes) > 1:
             units = [int(item.removeprefix("unit:"))] if level_of(item) == "units" else []
-            together = testimonies[0].conclude(units, testimonies[1:])
-            value, whole = _combine_stated(item, [together], num_classes)
+            value, whole = _combine_stated(item, [posterior(votes, case, priors, units)], num_classes)
             spread = replace(spread, total=whole.total)
         return value, spread
     groups: dict[int, list[Any]] = {}

@@ -16,7 +16,7 @@ from lavis_emovit.boxes import part_of
 from lavis_emovit.distributed.engine import Engine, Lost, ProcessEngine
 from lavis_emovit.emotion.facial import FacialPriors
 from lavis_emovit.emotion.labels import CUSTOM_PREFIX, get_label_set
-from lavis_emovit.emotion.labels_faces import EXPRESSIONS7, FACE_SETS
+from lavis_emovit.emotion.labels_faces import EXPRESSIONS7, EXPRESSIONS8, FACE_SETS
 from lavis_emovit.errors import DataError, UserError, first_line
 from lavis_emovit.files import read_file
 from lavis_emovit.images import decode_image, image_size_px
@@ -210,8 +210,8 @@ def with_expression(
     compared.
 
     `counts.outcomes` gets `annotated`, `no face that can be judged`, `uncertain` (an entropy above `max_entropy`),
-    `label set without this expression` or `of no facial expressions`, `already labelled, agrees` or `disagrees`, or
-    `labelled by several labels or votes`.
+    `label set of no facial expressions`, `without an expression of the tables` or `without this expression`, `already
+    labelled, agrees` or `disagrees`, or `labelled by several labels or votes`.
     """
     found: dict[str, dict[str, float]] = {}
     for teacher, answer in zip(teachers, answers):
@@ -223,7 +223,8 @@ def with_expression(
         counts.outcomes["no face that can be judged"] += 1
         return record
     name = record.label_set or EXPRESSIONS7.name
-    if name not in {one.name for one in FACE_SETS} and not name.startswith(CUSTOM_PREFIX):
+    is_of_faces = name in {one.name for one in FACE_SETS} or name.startswith(CUSTOM_PREFIX)
+    if not is_of_faces or not any(_label_in(name, one) for one in EXPRESSIONS8.labels):
         counts.outcomes["label set of no facial expressions"] += 1
         return record
     if priors is None:
@@ -231,7 +232,7 @@ def with_expression(
     else:
         classes = [one for one in priors.expressions if _label_in(name, one) is not None]
         if not classes:
-            counts.outcomes["label set without this expression"] += 1
+            counts.outcomes["label set without an expression of the tables"] += 1
             return record
         combined = weigh(found, priors, classes)
     label = _label_in(name, combined.label)

@@ -22,6 +22,7 @@ import pytest
 from fake_fixtures import make_image
 from PIL import Image
 
+from lavis_emovit import records
 from lavis_emovit.emotion import facial
 from lavis_emovit.emotion.labels_faces import EXPRESSIONS7
 from lavis_emovit.records import EmotionRecord, read_records, write_records
@@ -94,6 +95,7 @@ def test_labels_stay_and_boxes_choose_the_person(emovit, tmp_path, photos, two_f
             EmotionRecord(id="right", image="a.png", emotion="happy", **faces),
             EmotionRecord(id="wrong", image="a.png", emotion="neutral", **faces),
             EmotionRecord(id="scene", image="a.png", label_set="mikels8", **common),
+            EmotionRecord(id="mood", image="a.png", label_set="labels:calm, tense", emotion="calm", **common),
             EmotionRecord(id="left", image="two.png", box=(0, 0, 60, 160), **common),
             EmotionRecord(id="outside", image="two.png", box=(400, 0, 500, 80), **common),
         ],
@@ -103,7 +105,7 @@ def test_labels_stay_and_boxes_choose_the_person(emovit, tmp_path, photos, two_f
     assert code == 0, errors
     records = read(tmp_path / "out" / "records.jsonl")
     assert records["wrong"].emotion == "neutral" and "expression_by" not in records["wrong"].extra
-    for line in ("agrees: 1", "disagrees: 1", "label set of no facial expressions: 1", "annotated: 1", "unreadable 1"):
+    for line in ("agrees: 1", "disagrees: 1", "label set of no facial expressions: 2", "annotated: 1", "unreadable 1"):
         assert line in output
     # The box with half of its sides around it: 0 to 90; the face at the left of it is an angry one.
     assert requests_of("happy")[-1] == f"{fake.TWO} 90x160"
@@ -161,7 +163,7 @@ def test_seke_takes_teachers_as_annotators(emovit, tmp_path, photos, two_fakes, 
     )
 
 
-def test_fitted_reliability_counts(emovit, tmp_path, photos, two_fakes, requests_of):
+def test_fitted_reliability_counts(emovit, tmp_path, photos, two_fakes, requests_of, monkeypatch):
     folder = photos(a=fake.ONE, b=fake.NONE)
     common = {"label_set": "neutral_happy2", "split": "train", "source": "s"}
     labelled = [EmotionRecord(id=str(n), image="a.png", emotion="happy", **common) for n in range(3)]
@@ -171,8 +173,11 @@ def test_fitted_reliability_counts(emovit, tmp_path, photos, two_fakes, requests
     write_records(tmp_path / "labelled.jsonl", labelled)
     out = tmp_path / "tables" / "fitted.json"
     fit = ("facial", "fit", tmp_path / "labelled.jsonl", "--smoothing", "4", "--split", "train")
-    code, output, errors = emovit(*fit, "--images", folder, *BOTH, "--out", out)
-    assert code == 0, errors
+    files_read = []
+    with monkeypatch.context() as patch:
+        patch.setattr(records, "read_records", lambda path: files_read.append(path) or read_records(path))
+        code, output, errors = emovit(*fit, "--images", folder, *BOTH, "--out", out)
+    assert code == 0 and files_read == [tmp_path / "labelled.jsonl"], errors
     assert "happy-fake 1.0: 4 labelled faces, 65.0% of its votes are right" in output
     assert "skipped for the teachers: 1 faces that no teacher judges" in output and "together: 1: " in output
     table = json.loads(out.read_text())["teachers"]["happy-fake 1.0"]
@@ -193,12 +198,25 @@ def test_fitted_reliability_counts(emovit, tmp_path, photos, two_fakes, requests
     assert record.emotion == "happiness" and record.votes["happiness"] > 0.45 and record.votes["sadness"] < 0.25
     assert set(record.votes) == set(EXPRESSIONS7.labels)
     assert json.loads((tmp_path / "faces" / "records.summary.json").read_text())["settings"]["priors"] == str(out)
-    bare = EmotionRecord(id="x", image="a.png", split="train", source="s")
-    write_records(tmp_path / "bare.jsonl", [bare])
+    place = {"split": "train", "source": "s"}
+    write_records(tmp_path / "bare.jsonl", [EmotionRecord(id="x", image="a.png", **place)])
     seke = ("generate", "seke", tmp_path / "bare.jsonl", "--images", folder, *BOTH, "--priors", out)
     code, _, errors = emovit(*seke, "--verification", "off", "--out", tmp_path / "seke")
     assert code == 0, errors
     assert next(read_records(tmp_path / "seke" / "records.jsonl")).emotion == "happiness"
+
+    # A labelled record that cannot be compared is not counted as one that disagrees.
+    narrow = json.loads(out.read_text())
+    del narrow["expressions"]["contempt"]
+    for one in narrow["teachers"].values():
+        del one["confusion"]["contempt"]
+    (tmp_path / "narrow.json").write_text(json.dumps(narrow))
+    scornful = EmotionRecord(id="y", image="a.png", emotion="contempt", label_set="labels:contempt, pride", **place)
+    write_records(tmp_path / "scornful.jsonl", [scornful])
+    compare = ("facial", "annotate", tmp_path / "scornful.jsonl", "--images", folder, *BOTH)
+    code, output, errors = emovit(*compare, "--priors", tmp_path / "narrow.json", "--out", tmp_path / "compared")
+    assert code == 0 and "label set without an expression of the tables: 1" in output, errors
+    assert "disagrees" not in output
 
     assert emovit(*fit, "--images", folder, "--teacher", "happy-fake", "--out", tmp_path / "one.json")[0] == 0
     for command, message in (

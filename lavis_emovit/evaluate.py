@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -97,6 +96,7 @@ def _train_missing(suite: SuiteSettings, runs: Mapping[str, Config]) -> None:
 
 def _command(suite: SuiteSettings, name: str, config: Config) -> list[str]:
     """The command that trains a run, or nothing if it is finished; UserError if its folder has another run."""
+    from lavis_emovit.distributed.children import training_command
     from lavis_emovit.runners.run_folder import RunFolder
 
     try:
@@ -108,9 +108,8 @@ def _command(suite: SuiteSettings, name: str, config: Config) -> list[str]:
         if folder.finished_metrics(with_report=config.run.report) is not None:
             return []
     entry = suite.models[name]
-    launcher = shlex.split(suite.launcher) if suite.launcher else [sys.executable]
     options = [*entry.train.options, f"run.output_dir={entry.checkpoint}"]
-    return [*launcher, "-m", "lavis.train", "--cfg-path", entry.train.recipe, "--options", *options]
+    return training_command(suite.launcher, entry.train.recipe, options)
 
 
 def _run(name: str, command: Sequence[str]) -> None:

@@ -39,6 +39,10 @@ def synthesis(
     ] = None,
     rounds: Annotated[int | None, Option(min=2, help="With --recipe: most rounds; by default no limit.")] = None,
     device: DeviceOption = "auto",
+    launcher: Annotated[
+        str | None,
+        Option(help="With --recipe: starts the trainings, as `torchrun --standalone --nproc_per_node=8` does."),
+    ] = None,
 ) -> None:
     """A model writes about faces with the truth in its prompt; texts with wrong units, label or form are dropped."""
     from lavis_emovit.cli.synthesis_rounds import Training
@@ -61,6 +65,7 @@ def synthesis(
             "--start": start,
             "--rounds": rounds,
             "--device": None if device == "auto" else device,
+            "--launcher": launcher,
         }
         problems += [f"{name}: is for rounds with training; add --recipe" for name, value in alone.items() if value]
     else:
@@ -74,7 +79,7 @@ def synthesis(
         return _write(options, writer, job_settings, settings)
 
     if recipe is not None:
-        training = Training.read(recipe, dataset, options, device=device)
+        training = Training.read(recipe, dataset, options, device=device, launcher=launcher)
         training.run_rounds(chat, write, start=start, least_rise=settings.least_rise, most=rounds)
     elif write(chat):
         typer.echo("next: train on these records, serve the new model under a new name, and run this again with it")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -36,10 +37,16 @@ class Training:
     dataset: str  # of the recipe, of a records file; it gets the records
     options: JobOptions
     device: str  # that serves
+    launcher: str | None  # that starts the trainings; None: one process each
 
     @classmethod
-    def read(cls, recipe: Path, dataset: str | None, options: JobOptions, *, device: str) -> Training:
-        """ConfigError for a recipe without the dataset, or with several of which none is named."""
+    def read(
+        cls, recipe: Path, dataset: str | None, options: JobOptions, *, device: str, launcher: str | None
+    ) -> Training:
+        """ConfigError for a recipe without the dataset, or with several of which none is named, and for a launcher that
+        is not there.
+        """
+        from lavis_emovit.distributed.children import training_command
         from lavis_emovit.settings import nearest_name, read_yaml
 
         named = read_yaml(recipe).get("datasets")
@@ -50,7 +57,9 @@ class Training:
             raise ConfigError([f"datasets: {', '.join(names)}; choose one of them with --dataset"], str(recipe))
         if dataset is not None and dataset not in names:
             raise ConfigError([f"--dataset: no dataset '{dataset}'{nearest_name(dataset, names)}"], str(recipe))
-        return cls(recipe, dataset or names[0], options, device)
+        if shutil.which(program := training_command(launcher, "", ())[0]) is None:
+            raise ConfigError([f"--launcher: no program '{program}' is installed"], "the options")
+        return cls(recipe, dataset or names[0], options, device, launcher)
 
     def run_rounds(
         self,
@@ -100,7 +109,7 @@ class Training:
 
     def _train(self, name: str) -> Path:
         """Train on the records of the last round; returns the folder of the run. A finished run is not repeated."""
-        from lavis_emovit.distributed.children import run_training
+        from lavis_emovit.distributed.children import run_training, training_command
         from lavis_emovit.distributed.signals import EXIT_STOPPED, RunStopped
         from lavis_emovit.records import find_image_root
 
@@ -113,9 +122,8 @@ class Training:
             f"{node}.images.storage={run.with_name(name + '-shards')}",
         ]
         typer.echo(f"training {name} in {run}")
-        command = [sys.executable, "-m", "lavis_emovit.train", "--cfg-path", str(self.recipe), "--options", *settings]
         try:
-            code = run_training(name, command)
+            code = run_training(name, training_command(self.launcher, str(self.recipe), settings))
         except RunStopped as stopped:
             typer.echo(f"{stopped}; run the same command again to resume from there", err=True)
             raise typer.Exit(EXIT_STOPPED) from None

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import subprocess
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
 from lavis_emovit.distributed.signals import EXIT_INTERRUPTED, EXIT_STOPPED, RunStopped
+from lavis_emovit.errors import UserError
+
+
+def training_command(launcher: str | None, recipe: str, options: Sequence[str]) -> list[str]:
+    """The command of a training: one process of this Python, or what a launcher such as `torchrun --standalone
+    --nproc_per_node=2` starts. UserError for a launcher that is no command.
+    """
+    try:
+        start = [sys.executable] if launcher is None else shlex.split(launcher)
+    except ValueError as error:
+        raise UserError(f"launcher '{launcher}': is no command ({error})") from None
+    if not start:
+        raise UserError("the launcher is empty; name one, such as torchrun, or omit it for one process")
+    return [*start, "-m", "lavis.train", "--cfg-path", recipe, "--options", *options]
 
 
 def run_training(name: str, command: Sequence[str]) -> int:
@@ -15,14 +31,16 @@ def run_training(name: str, command: Sequence[str]) -> int:
 
     Raises:
         KeyboardInterrupt: Ctrl-C ended it.
-        RunStopped: a stop signal ended it, with everything saved.
+        RunStopped: a stop signal ended it. It has saved everything, unless a launcher ended its processes before.
         OSError: it cannot be started.
     """
     waiting: list[int] = []
+    was_stopped = False
 
     def note(number: int, _: object) -> None:
         if number != signal.SIGINT:  # a terminal sends Ctrl-C to both processes
-            waiting.append(number)
+            # The other signals mean the same to a training, but this one is what launchers pass on.
+            waiting.append(signal.SIGTERM)
 
     # Before the process starts, and asked for in turns: a signal is lost neither before nor within a wait.
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
@@ -33,6 +51,7 @@ def run_training(name: str, command: Sequence[str]) -> int:
         while code is None:
             while waiting:
                 process.send_signal(waiting.pop(0))
+                was_stopped = True
             with suppress(subprocess.TimeoutExpired):
                 code = process.wait(timeout=0.5)
     finally:
@@ -40,6 +59,6 @@ def run_training(name: str, command: Sequence[str]) -> int:
             signal.signal(number, handler)
     if code == EXIT_INTERRUPTED:
         raise KeyboardInterrupt
-    if code == EXIT_STOPPED:
+    if code == EXIT_STOPPED or (code and was_stopped):  # launchers end with their own code
         raise RunStopped(f"the training of {name} was stopped")
     return code

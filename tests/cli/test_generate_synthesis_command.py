@@ -5,7 +5,8 @@
 - Rejected replies are counted by reason and listed; faces without a truth are counted and not sent.
 - The same command again sends nothing and writes the same; the next model's texts replace earlier ones, and faces
   without a new text keep theirs, unless the truth has changed.
-- With a recipe, one command writes, trains and writes again; it resumes behind a training that failed.
+- With a recipe, one command writes, trains and writes again; it resumes behind a training that failed. A launcher can
+  start the trainings on several processes.
 - The rounds are over when the acceptance rate no longer rises; then, and for models of earlier rounds, it is an error.
   With a recipe, they are also over after `--rounds`.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shlex
 import sys
 from pathlib import Path
 
@@ -39,6 +41,7 @@ SMILE = """Observation: AU6, the cheek raiser, lifts the cheeks, and AU12, the l
 Interpretation: the two movements together make an open and honest smile that reaches the eyes.
 Conclusion: the expression is {label}."""
 GOOD = SMILE.format(label="happiness")
+TWO_RANKS = f"{shlex.quote(sys.executable)} -m torch.distributed.run --standalone --nproc_per_node=2"
 REST = """Observation: no action unit is active, so brows, lids and lips are where they are at rest.
 Interpretation: nothing in the face moves, and nothing is held back either.
 Conclusion: the expression is neutral."""
@@ -209,14 +212,15 @@ def test_rounds_with_training_between_them(faces, tmp_path, monkeypatch, capfd):
         assert faces("m2", server, *options) == EXIT_USER_ERROR
         errors = capfd.readouterr().err
         assert "run.max_stepps" in errors and "the training of faces-1 ended with code 2" in errors
-        # The same command resumes behind the round.
+        # The same command resumes behind the round, and trains on two processes.
         Path("faces.yaml").write_text(yaml.safe_dump(recipe))
-        assert faces("m2", server, *options) == 0, capfd.readouterr().err
+        assert faces("m2", server, *options, "--launcher", TWO_RANKS) == 0, capfd.readouterr().err
         assert server.num_requests == 4
         rounds = json.loads((tmp_path / "out" / "rounds.json").read_text())
         assert [(one["model"], one["num_accepted"]) for one in rounds] == [("m2", 4), ("faces-1", 0)]
-        output = capfd.readouterr().out
+        output, errors = capfd.readouterr()
         assert "2 rounds; the highest acceptance rate is 100.0%, of m2" in output
+        assert "2 processes (torchrun), device cpu" in output + errors
         run = tmp_path / "out" / "runs" / "faces-1"
         steps = [row for row in map(json.loads, (run / "log.jsonl").read_text().splitlines()) if row["event"] == "step"]
         assert len(steps) == 2
@@ -240,6 +244,10 @@ def test_rounds_with_training_between_them(faces, tmp_path, monkeypatch, capfd):
         ("datasets: {faces: {}}", ("--start", "run"), "--start: writes in place of --base-url"),
         (None, ("--rounds", "3"), "--rounds: is for rounds with training; add --recipe"),
         (None, ("--device", "cpu"), "--device: is for rounds with training; add --recipe"),
+        (None, ("--launcher", TWO_RANKS), "--launcher: is for rounds with training; add --recipe"),
+        ("datasets: {faces: {}}", ("--launcher", "no-such-program -x"), "no program 'no-such-program' is installed"),
+        ("datasets: {faces: {}}", ("--launcher", "torchrun 'x"), "launcher 'torchrun 'x': is no command"),
+        ("datasets: {faces: {}}", ("--launcher", " "), "the launcher is empty"),
     ],
 )
 def test_rounds_that_cannot_run(faces, tmp_path, capsys, content, more, message):

@@ -104,8 +104,9 @@ SURFACE = {
     " --least-share --max-usd --model --num-reviewed --num-words --out --preview --prices --proposer --regenerate --rpm"
     " --seed --shards --split --stream --tpm --wait RECORDS",
     "generate synthesis": "--abandon-batches --active-from --base-url --batch --check-overlap --config --conversations"
-    " --dataset --device --dry-run --held-out --images --in-flight --least-rise --max-usd --model --out --preview"
-    " --prices --recipe --regenerate --rounds --rpm --seed --shards --split --start --stream --tpm --wait RECORDS",
+    " --dataset --device --dry-run --held-out --images --in-flight --launcher --least-rise --max-usd --model --out"
+    " --preview --prices --recipe --regenerate --rounds --rpm --seed --shards --split --start --stream --tpm --wait"
+    " RECORDS",
     "generate statements-reviewed": "--least-people --least-share --out RECORDS TABLES",
     "init": "--column --dry-run --labels --model --name --out --overwrite --seed --set --splits DATA",
     "judge page": "--choices --disputed --host --port --rater FOLDER",

@@ -131,12 +131,16 @@ def test_a_run_of_two_models_is_trained_once(suite, started):
     assert [command[-1] for command in started] == ["run.output_dir=runs/a", "run.output_dir=runs/b"]
 
 
-def test_a_stop_signal_reaches_the_training():
-    """In a process of its own: the training sends the signal to the suite, which passes it on."""
-    training = """
+@pytest.mark.parametrize(("sent", "code"), [("SIGTERM", 75), ("SIGUSR1", 1)])
+def test_a_stop_signal_reaches_the_training(sent, code):
+    """In a process of its own: the training sends the signal to the suite, which passes it on as SIGTERM.
+
+    Launchers pass on only this signal, and end with a code of their own.
+    """
+    training = f"""
 import os, signal, sys, time
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
-os.kill(os.getppid(), signal.SIGTERM)
+signal.signal(signal.SIGTERM, lambda *_: sys.exit({code}))
+os.kill(os.getppid(), signal.{sent})
 time.sleep(60)
 """
     suite = f"""
@@ -154,6 +158,12 @@ finally:
 def test_a_launcher_that_does_not_exist(suite):
     with pytest.raises(UserError, match=r"suite.launcher: no-such-program cannot be started"):
         suite({"tuned": model()}, launcher="no-such-program")
+
+
+@pytest.mark.parametrize(("launcher", "message"), [("torchrun 'x", "is no command"), (" ", "the launcher is empty")])
+def test_a_launcher_that_is_no_command(suite, launcher, message):
+    with pytest.raises(UserError, match=message):
+        suite({"tuned": model()}, launcher=launcher)
 
 
 def test_all_problems_come_first(suite, started):

@@ -123,14 +123,7 @@ def merge(core: nn.Module, dtype: torch.dtype | None = None) -> list[str]:
     Raises:
         WeightsError: a weight is quantised, so it cannot hold the sum.
     """
-    adapted = [(name, module) for name, module in core.named_modules() if hasattr(module, "lora_A")]
-    for name, module in adapted:
-        weight = module.get_base_layer().weight
-        if not weight.is_floating_point():
-            raise WeightsError(
-                f"{name} is quantised, so adapters cannot be merged into it; load the model with "
-                "model.frozen_precision=bf16 or fp32 and merge them there"
-            )
+    adapted = _adapted(core)
     for name, module in adapted:
         layer = module.get_base_layer()
         if dtype is not None:
@@ -139,6 +132,30 @@ def merge(core: nn.Module, dtype: torch.dtype | None = None) -> list[str]:
         parent, _, own = name.rpartition(".")
         setattr(core.get_submodule(parent), own, layer)
     return [name for name, _ in adapted]
+
+
+@torch.no_grad()
+def merged_state(core: nn.Module) -> dict[str, torch.Tensor]:
+    """The tensors that `merge` would leave, without changing `core`; WeightsError as there."""
+    adapted = _adapted(core)
+    state = {base_name(name): tensor for name, tensor in core.state_dict().items() if not is_adapter(name)}
+    for name, module in adapted:
+        weight = state[f"{name}.weight"]
+        (adapter,) = module.active_adapters
+        state[f"{name}.weight"] = weight + module.get_delta_weight(adapter).to(weight)
+    return state
+
+
+def _adapted(core: nn.Module) -> list[tuple[str, Any]]:
+    """The modules with an adapter, by name; WeightsError for one whose weight is quantised."""
+    adapted: list[tuple[str, Any]] = [(name, one) for name, one in core.named_modules() if hasattr(one, "lora_A")]
+    for name, module in adapted:
+        if not module.get_base_layer().weight.is_floating_point():
+            raise WeightsError(
+                f"{name} is quantised, so adapters cannot be merged into it; load the model with "
+                "model.frozen_precision=bf16 or fp32 and merge them there"
+            )
+    return adapted
 
 
 def set_dropout_mode(core: nn.Module, training: bool) -> None:

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationMixin
 
+from lavis_emovit.errors import ConfigError
 from lavis_emovit.models.loss import log_probs_and_entropies
 from lavis_emovit.models.protocol import Batch
 from lavis_emovit.models.scoring import decoder_of, packed_hidden, packed_layout
@@ -84,6 +85,18 @@ class Sampling(ABC):
         Returns:
             both float32 [M, T], natural log, 0 behind an answer; the log-probabilities have gradients.
         """
+
+    def decoder_inputs(self, samples: Batch, max_new_tokens: int) -> list[torch.Tensor]:
+        """What a decoder-only language model reads before an answer to each of the N questions, embedded, [T, D] each.
+
+        Raises:
+            ConfigError: the family's language model needs more than that.
+            DataError: a question with an answer of `max_new_tokens` does not fit its context.
+        """
+        raise ConfigError([
+            "run.task.vllm: vLLM gets embedded inputs, and this family's language model reads more than that; leave "
+            "run.task.vllm out"
+        ])  # fmt: skip
 
     def _unwritten_ids(self) -> list[int]:
         """Tokens that no answer may contain, because they stand for an image."""

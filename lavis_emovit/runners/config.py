@@ -211,6 +211,9 @@ def missing_packages(run: RunSettings | None, model: Settings | None) -> list[st
         "wandb": ("run.wandb", run is not None and run.wandb, "pip install wandb, or set run.wandb=false"),
         "deepspeed": ("run.engine", run is not None and run.engine == "deepspeed", extra("deepspeed")),
         "trl": ("run.task", run is not None and run.task == "emotion_grpo", extra("rl")),
+        "vllm": (
+            "run.task.vllm", run is not None and run.task_settings.get("vllm") is not None, "pip install vllm"
+        ),
         "peft": (
             "model.lora" if getattr(model, "lora", None) is not None else "model.adapter",
             getattr(model, "lora", None) is not None or getattr(model, "adapter", None) is not None,

@@ -154,8 +154,11 @@ class RunnerEmoVIT:
                 if is_validation_due:
                     position = self._validate(position, log)
                     self._continuation.save(position, log)
-                while not self._plan.is_over(position):
-                    position = self._train_epoch(position, log)
+                try:
+                    while not self._plan.is_over(position):
+                        position = self._train_epoch(position, log)
+                finally:
+                    self.task.end()
                 self._log_end(position)
                 chosen = self._continuation.load_best(position)
                 after = self._evaluate_tests(AFTER, log, position)

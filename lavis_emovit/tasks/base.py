@@ -145,6 +145,9 @@ class EmotionTask(BaseTask):
             UserError: the data or the model lack what the task needs.
         """
 
+    def end(self) -> None:
+        """Called by all processes when training has ended, also by an error; evaluation may follow."""
+
     def prepare_step(self, model: EmotionModel, micro_batches: Sequence[Batch]) -> Sequence[Batch]:
         """Turn the micro-batches of a step, on the device, into as many that `step_loss` gets.
 

@@ -90,6 +90,9 @@ class EmotionGrpoTask(EmotionTask):
         self._dataset = dataset
         self._trainer = EmotionGrpoTrainer(model, self.settings, self.rewards, lambda: values_in_place(own, start))
 
+    def end(self) -> None:
+        self._trainer.end()
+
     def _check(self, model: Any) -> None:
         if not hasattr(model, "sample_answers"):
             raise ConfigError(["run.task: this model has no `sample_answers`, so emotion_grpo cannot train it"])
@@ -97,7 +100,8 @@ class EmotionGrpoTask(EmotionTask):
             return
         # Spread over the processes, which an empty tensor stands for.
         asks = [name for name in self.rewards.settings if "model" in get_reward(name).needs]
-        wanted = {"kl": self.settings.kl, "max_replacements": self.settings.max_replacements} | dict.fromkeys(asks, 1)
+        wanted = {"kl": self.settings.kl, "max_replacements": self.settings.max_replacements}
+        wanted |= {"vllm": int(self.settings.vllm is not None)} | dict.fromkeys(asks, 1)
         if problems := [name for name, value in wanted.items() if value]:
             raise ConfigError([
                 f"run.task: {', '.join(problems)} cannot be used with ZeRO stage 3, where no process has all weights; "
@@ -113,6 +117,7 @@ class EmotionGrpoTask(EmotionTask):
         prepared: list[Batch] = []
         problem = None
         try:
+            self._trainer.begin_step()
             prepared = [self._with_rollouts(batch) for batch in micro_batches]
         except (UserError, OSError) as error:
             problem = str(error)

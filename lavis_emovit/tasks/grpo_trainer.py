@@ -28,6 +28,7 @@ from lavis_emovit.models.protocol import Batch
 from lavis_emovit.rewards import RewardSum
 from lavis_emovit.tasks.grpo_rollouts import Rollouts
 from lavis_emovit.tasks.settings import EmotionGrpoSettings
+from lavis_emovit.tasks.vllm_sampler import VllmSampler
 
 # From which accelerate, which TRL is built on, sees that a launcher started several processes.
 _RANK_VARIABLES = ("LOCAL_RANK", "WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
@@ -54,6 +55,7 @@ class EmotionGrpoTrainer(GRPOTrainer):
         at_start: Callable[[], AbstractContextManager[None]],
     ):
         self._policy, self._settings, self._rewards, self._at_start = model, settings, rewards, at_start
+        self._sampler = VllmSampler(model, settings.vllm) if settings.vllm is not None else None
         self._size, self._ids = settings.num_generations, list[list[int]]()
         self.batch: Batch = {}
         names, stand = list(rewards.settings), _Stand()
@@ -70,6 +72,16 @@ class EmotionGrpoTrainer(GRPOTrainer):
         if settings.kl:
             # Only now: TRL would load a second model from the Hub.
             self.beta, self.ref_model = settings.kl, _REFERENCE
+
+    def begin_step(self) -> None:
+        """Called before the answers of a step are sampled."""
+        if self._sampler is not None:
+            self._sampler.refresh()
+
+    def end(self) -> None:
+        """Free what sampling needed."""
+        if self._sampler is not None:
+            self._sampler.close()
 
     def sample(self, batch: Batch) -> Rollouts:
         """A group of answers to each question of a batch, with rewards and advantages."""
@@ -118,7 +130,8 @@ class EmotionGrpoTrainer(GRPOTrainer):
         self, prompt_ids: list[list[int]], images: Any, fields: Any, num_generations: int, *_: Any
     ) -> tuple[list[list[int]], None]:
         settings = self._settings
-        self._ids = self._policy.sample_answers(
+        sample = self._policy.sample_answers if self._sampler is None else self._sampler.sample
+        self._ids = sample(
             self.batch,
             num_generations,
             max_new_tokens=settings.max_answer_tokens,

@@ -58,6 +58,13 @@ class EmotionInstructionSettings(TaskSettings, AnswerSettings, task="emotion_ins
     """Settings of `emotion_instruction`: only those of answers."""
 
 
+class VllmSettings(Settings):
+    """How vLLM samples the answers of `emotion_grpo`."""
+
+    memory_share: float = Field(0.3, gt=0, lt=1, description="of the device's memory, for vLLM's weights and cache")
+    context_tokens: int | None = Field(None, ge=1, description="longest question with its answer; null: the model's")
+
+
 class EmotionGrpoSettings(TaskSettings, AnswerSettings, task="emotion_grpo"):
     """Settings of `emotion_grpo`: group relative policy optimization (DeepSeekMath, arXiv 2402.03300) by TRL.
 
@@ -86,6 +93,7 @@ class EmotionGrpoSettings(TaskSettings, AnswerSettings, task="emotion_grpo"):
         0, ge=0, description="rounds in which groups of equal rewards are replaced by groups of other images"
     )
     judge: ChatSettings | None = Field(None, description="endpoint for rewards that need a judge")
+    vllm: VllmSettings | None = Field(None, description="sample answers by vLLM, where it is installed")
     log_answers_steps: int = Field(10, ge=1, description="steps between two groups of answers in log.jsonl")
 
     @model_validator(mode="after")

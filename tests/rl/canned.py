@@ -18,6 +18,10 @@ from lavis_emovit.models.instructblip.loading import LoadedParts, prepare_tokeni
 from lavis_emovit.models.instructblip.model import EmoVIT
 from lavis_emovit.models.instructblip.settings import ModelSettings
 from lavis_emovit.records import EmotionRecord
+from lavis_emovit.runners.engines.torch_engine import TorchEngine
+from lavis_emovit.runners.settings import RunSettings
+from lavis_emovit.tasks.emotion_grpo import EmotionGrpoTask
+from lavis_emovit.tasks.settings import EmotionGrpoSettings
 
 SPECIAL = ["[PAD]", "<s>", "</s>", "[UNK]", "[CLS]", "[SEP]"]
 IMAGE_PX = 16
@@ -34,12 +38,16 @@ def answer_tokenizer(answers: Sequence[str]) -> PreTrainedTokenizerFast:
     )
 
 
-def canned_model(answers: Sequence[str], seed: int = 0, **settings: Any) -> EmoVIT:
-    """A model that writes answers of this list; Q-Former, queries and projection are trained."""
+def canned_model(answers: Sequence[str], seed: int = 0, heads: int = 4, **settings: Any) -> EmoVIT:
+    """A model that writes answers of this list; Q-Former, queries and projection are trained.
+
+    Args:
+        heads: attention heads of the language model, whose width is 32.
+    """
     torch.manual_seed(seed)
     llm_tokenizer, qformer_tokenizer = answer_tokenizer(answers), answer_tokenizer(answers)
     text = LlamaConfig(
-        hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, pad_token_id=0,
+        hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=heads, pad_token_id=0,
         bos_token_id=1, eos_token_id=2, vocab_size=len(llm_tokenizer),
     )  # fmt: skip
     config = InstructBlipConfig(
@@ -85,3 +93,30 @@ class RecordSet:
         return {"image": image, "pairs": pairs, "record_id": record.id, "record": record}
 
     collater = staticmethod(collate)
+
+
+def record(number: int = 0, **fields: Any) -> EmotionRecord:
+    common = {"id": f"set/{number}", "image": "1.jpg", "split": "train", "source": "set", "emotion": "awe"}
+    return EmotionRecord.model_validate({**common, "label_set": "mikels8", **fields})
+
+
+class Training:
+    """A model, its task and data, and steps over all records."""
+
+    def __init__(
+        self, model: EmoVIT, records: list[EmotionRecord], questions: tuple[str, ...] = ("Which?",), **settings: Any
+    ):
+        settings = {"num_generations": 8, "max_answer_tokens": 1, **settings}
+        own, of_run = EmotionGrpoSettings.expand(settings)
+        self.model, self.data = model, RecordSet(records, questions)
+        self.task = EmotionGrpoTask(EmotionGrpoSettings(**own))
+        run = {"global_batch_size": len(records), "init_lr": 1e-3, "max_epoch": 1, **of_run}
+        self.engine = TorchEngine(
+            model, self.task, RunSettings(output_dir="none", device="cpu", weight_decay=0.0, **run)
+        )
+        self.task.begin(model, self.data)
+        self.batch = self.data.collater([self.data[0, number] for number in range(len(records))])
+
+    def step(self, rate: float = 0.02) -> dict[str, float]:
+        result = self.engine.train_step(self.engine.prepare([self.batch]), rate)
+        return dict(self.task.step_columns(result.measures))

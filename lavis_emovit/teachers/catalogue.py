@@ -170,12 +170,13 @@ def tuned_version(location: str) -> str:
 
 
 def _tuned(location: str) -> Teacher:
+    place = str(expand_home(location).absolute())  # workers of a cluster have other working directories
     return Teacher(
         f"{TUNED}{location}",
         tuned_version(location),
         "its labels",
         names_expressions=True,
-        command=lambda folder: [sys.executable, "-m", "lavis_emovit.serving.teacher", location],
+        command=lambda folder: [sys.executable, "-m", "lavis_emovit.serving.teacher", place],
     )
 
 

@@ -7,6 +7,7 @@ Properties, of both engines unless Ray is named:
 - a UserError of the work has its own message, and comes after the results of earlier items;
 - Ray: a worker that is killed is replaced and counted, and only its item is tried again; an item that ends every worker
   is lost alone; three of them in a row are an error;
+- Ray: more workers than CPUs do not wait for each other;
 - without Ray, or without a cluster at the address, the error says what to do.
 """
 
@@ -21,6 +22,7 @@ from importlib.util import find_spec
 
 import pytest
 
+from lavis_emovit.distributed.cores import usable_cpus
 from lavis_emovit.distributed.engine import Done, Lost, ProcessEngine
 from lavis_emovit.distributed.on_ray import INSTALL_LINE, RayEngine
 from lavis_emovit.errors import UserError
@@ -105,6 +107,13 @@ def test_a_killed_worker_loses_nothing(on_ray, tmp_path):
     done = list(on_ray.map(works(tmp_path / "log", kill_once), ((n, n) for n in range(12))))
     assert done == [Done(n, -n) for n in range(12)]
     assert on_ray.num_lost_workers == before + 1
+
+
+@needs_ray
+def test_workers_without_a_cpu_hold_no_item(on_ray, tmp_path):
+    with RayEngine(num_workers=max(usable_cpus(), 2) + 3) as engine:
+        done = list(engine.map(works(tmp_path / "log", abs), ((n, -n) for n in range(20))))
+    assert done == [Done(n, n) for n in range(20)] and engine.num_lost_workers == 0
 
 
 @needs_ray

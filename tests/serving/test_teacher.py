@@ -21,6 +21,7 @@ from lavis_emovit.errors import UserError
 from lavis_emovit.files import file_sha256
 from lavis_emovit.paths import MANIFEST_NAME
 from lavis_emovit.serving.teacher import annotator
+from lavis_emovit.teachers import catalogue
 from lavis_emovit.teachers.catalogue import find_teachers
 
 
@@ -73,3 +74,10 @@ def test_labels_that_are_no_expressions(run, tuned):
         worker.annotate([Image.new("RGB", (32, 32))])
     with pytest.raises(UserError, match="nowhere"):
         find_teachers(["tuned:nowhere"])
+
+
+def test_a_relative_place_is_found_from_other_working_directories(monkeypatch, tmp_path):
+    monkeypatch.setattr(catalogue, "tuned_version", lambda location: "1")
+    monkeypatch.chdir(tmp_path)
+    (teacher,) = find_teachers(["tuned:run"])
+    assert teacher.name == "tuned:run" and teacher.command(tmp_path)[-1] == str(tmp_path / "run")

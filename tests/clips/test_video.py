@@ -4,6 +4,7 @@ Properties:
 - at any time the frame is the last one that is not later, in every container, also with a variable rate or with
   groups of pictures that refer to the one before;
 - frames that are not needed are not decoded, and a jump does not decode what lies before it;
+- pixels are those of PyAV's own images;
 - a rotated video is upright;
 - empty, unknown, truncated, damaged and audio-only files, and playlists, are errors that say so;
 - the memory for frames of a video of two hours does not grow with its length.
@@ -20,6 +21,7 @@ from fractions import Fraction
 import pytest
 
 pytest.importorskip("av", reason="the extra `clips` is not installed")
+import av
 from video_files import shows, write_sound, write_video
 
 from lavis_emovit.clips.video import Video
@@ -80,6 +82,18 @@ def test_unneeded_frames_are_not_decoded(tmp_path):
         # Only what follows the last key frame is decoded.
         assert len(list(video._decoded_from(3.9, [3.9]))) <= 25
         assert len(list(video._decoded_from(0.0, None))) == len(EVEN_S)
+
+
+@pytest.mark.parametrize("size", [(64, 48), (66, 50), (638, 362)])
+def test_pixels_are_those_of_pyav(tmp_path, size):
+    path = write_video(tmp_path / "a.mp4", EVEN_S[:4], size=size, noise=True)
+    with av.open(str(path)) as file:
+        expected = [(frame.time, frame.to_image()) for frame in file.decode(video=0)]
+    with Video(path) as video:
+        found = list(video.frames_at([time_s for time_s, _ in expected]))
+    assert [(time_s, image.mode, image.tobytes()) for time_s, image in found] == [
+        (time_s, "RGB", image.tobytes()) for time_s, image in expected
+    ]
 
 
 @pytest.mark.parametrize("rotation, corner", [(0, (0, 0)), (90, (0, 1)), (180, (1, 1)), (-90, (1, 0)), (270, (1, 0))])

@@ -51,7 +51,7 @@ class PredictionRow(BaseModel):
         predictions: all that an answer names, in its order, where it may name several: words, or a ranking.
         confidence: the probability of being right that the answer states, from 0 to 1.
         frames_s: of a clip, when the frames are shown that the model saw, in seconds.
-        frame_effects: of a clip in the report of a run, how much each of these frames raises the log-probability of
+        frame_effects: of a clip that a report shows, how much each of these frames raises the log-probability of
             `prediction`, see `suite/frame_effects.py`.
         moment: of a frame or part of a video, which is the `group` slice: when it is shown in it, in seconds, or the
             number of the frame.

@@ -2,7 +2,8 @@
 
 A suite shows the most confident mistakes of each model. Generated answers have no confidence, so the first wrong ones
 are shown; records are shuffled, so they are a random sample. Of numbers, it shows the answers farthest from the truth;
-of captions, the first ones. A run shows the first images that were kept with its predictions, right or wrong.
+of captions, the first ones. A clip whose frames have effects on an answer is a strip of these frames in one row. A run
+shows the first images that were kept with its predictions, right or wrong.
 """
 
 from __future__ import annotations
@@ -80,7 +81,11 @@ def shown_images(folder: Path, benchmark: BenchmarkRows, num_images: int) -> lis
         wrong = {key: mistakes(benchmark, key) for key in _choosing(benchmark)}
         ranks = {key: _places(rows[:num_images]) for key, rows in wrong.items()}
         chosen = _chosen(wrong, num_images)
-        paths = {one: _inside(folder, image_path(benchmark.name, record)) for one, record in chosen.items()}
+        strips = _strips(benchmark)
+        paths = {
+            one: _inside(folder, image_path(benchmark.name, record, strips.get(record)))
+            for one, record in chosen.items()
+        }
         images = [_shown(benchmark, one, path, by_question, ranks) for one, path in paths.items()]
         return [("", images)] if images else []
     by_instance = {key: {row.instance_id: row for row in benchmark.plain(key)} for key in benchmark.rows}
@@ -155,7 +160,8 @@ def keep_images(
     `items` are id, function that returns the encoded image or clip, and `clip` of the benchmark's records; they are
     read only as far as needed.
     """
-    wanted = {one: folder / image_path(benchmark.name, one) for one in images_to_keep(benchmark, num_images)}
+    strips, shown = _strips(benchmark), images_to_keep(benchmark, num_images)
+    wanted = {one: folder / image_path(benchmark.name, one, strips.get(one)) for one in shown}
     for path in (folder / IMAGES_FOLDER / benchmark.name).glob("*.jpg"):
         if path not in wanted.values():
             path.unlink()
@@ -165,18 +171,29 @@ def keep_images(
             missing.discard(record_id)
             # A damaged image has its error in its row; the page shows "no image".
             with contextlib.suppress(DataError):
-                image = small_copy(read_image(), clip, THUMBNAIL_PX)
+                image = small_copy(read_image(), clip, THUMBNAIL_PX, strips.get(record_id))
                 wanted[record_id].parent.mkdir(parents=True, exist_ok=True)
                 wanted[record_id].write_bytes(jpeg_of(image))
         if not missing:
             return
 
 
-def image_path(benchmark: str, record_id: str) -> Path:
-    """The path of a small copy, relative to the suite's folder, for any record id."""
+def image_path(benchmark: str, record_id: str, strip_s: Sequence[float] | None = None) -> Path:
+    """The path of a small copy, relative to the suite's folder, for any record id; `strip_s` as in `small_copy`."""
     readable = "".join(character if character.isalnum() or character in "-_." else "_" for character in record_id)
-    digest = hashlib.sha256(record_id.encode()).hexdigest()[:8]
+    content = record_id if strip_s is None else f"{record_id} {tuple(strip_s)}"
+    digest = hashlib.sha256(content.encode()).hexdigest()[:8]
     return Path(IMAGES_FOLDER, benchmark, f"{readable[-80:]}-{digest}.jpg")
+
+
+def _strips(benchmark: BenchmarkRows) -> dict[str, tuple[float, ...]]:
+    """Record id -> times of the frames below which its card has bars: those of the first model that has effects."""
+    found: dict[str, tuple[float, ...]] = {}
+    for key in benchmark.rows:
+        for row in benchmark.plain(key):
+            if row.frame_effects and row.frames_s:
+                found.setdefault(row.record_id, row.frames_s)
+    return found
 
 
 def _shown(
@@ -188,7 +205,12 @@ def _shown(
 ) -> ShownImage:
     """An image with the rows of all models about the record or instance `name`."""
     found = {key: of_model[name] for key, of_model in rows.items() if name in of_model}
-    answers = [_answer(benchmark, key, row, ranks.get(key, {}).get(name)) for key, row in found.items()]
+    # One strip cannot have the frames of models that saw others.
+    strip_s = next((row.frames_s for row in found.values() if row.frame_effects), None)
+    answers = [
+        _answer(benchmark, key, row, ranks.get(key, {}).get(name), has_strip=row.frames_s == strip_s)
+        for key, row in found.items()
+    ]
     key, row = next(reversed(found.items()))
     if benchmark.settings.kind == "valence_arousal":
         truth = _axes(row.true_values)
@@ -203,7 +225,9 @@ def _shown(
     return ShownImage(row.record_id, truth, _data_url(path), answers)
 
 
-def _answer(benchmark: BenchmarkRows, key: ModelKey, row: PredictionRow, rank: int | None) -> ShownAnswer:
+def _answer(
+    benchmark: BenchmarkRows, key: ModelKey, row: PredictionRow, rank: int | None, *, has_strip: bool
+) -> ShownAnswer:
     name, kind = result_name(*key), benchmark.settings.kind
     if row.error is not None:
         return ShownAnswer(name, f"failed: {row.error}")
@@ -235,13 +259,14 @@ def _answer(benchmark: BenchmarkRows, key: ModelKey, row: PredictionRow, rank: i
     confidence = probabilities.get(row.prediction)
     shown = percent(confidence, 0) if confidence is not None and not candidates else ""
     is_right = row.prediction in _true_labels(row)
-    return ShownAnswer(name, text, is_right, row.answer, reads, shown, rank, candidates, _frame_effects(row))
+    effects = effect_bars(row.frames_s or (), row.frame_effects or ()) if has_strip else []
+    return ShownAnswer(name, text, is_right, row.answer, reads, shown, rank, candidates, effects)
 
 
-def _frame_effects(row: PredictionRow) -> list[tuple[float, float, float]]:
-    effects = row.frame_effects or ()
+def effect_bars(times_s: Iterable[float], effects: Sequence[float]) -> list[tuple[float, float, float]]:
+    """See `ShownAnswer.frame_effects`."""
     largest = max(map(abs, effects), default=0.0) or 1.0
-    return [(time_s, effect, abs(effect) / largest) for time_s, effect in zip(row.frames_s or (), effects)]
+    return [(time_s, effect, abs(effect) / largest) for time_s, effect in zip(times_s, effects)]
 
 
 def _true_labels(row: PredictionRow) -> tuple[str, ...]:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from lavis_emovit.emotion.labels import LabelSet
 from lavis_emovit.evaluation.adapters.base import LanguageModel
+from lavis_emovit.evaluation.benchmark_rows import BenchmarkRows, ModelKey
 from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Method
 from lavis_emovit.evaluation.metrics.calibration import log_softmax
+from lavis_emovit.evaluation.predictions import PredictionRow
 from lavis_emovit.evaluation.questions import questions_about
-from lavis_emovit.evaluation.suite.requests import Prepared
+from lavis_emovit.evaluation.report.images import mistakes
+from lavis_emovit.evaluation.suite.benchmark_data import OpenBenchmark
+from lavis_emovit.evaluation.suite.requests import Prepared, prepare
 
 # More would be too narrow on a page, and F frames need F + 1 answers.
 MAX_FRAMES = 32
@@ -59,3 +64,34 @@ def frame_effects(
         log_shares += log_softmax(np.array(found, dtype=float))[:, column].tolist()
     effects = tuple(log_shares[0] - share for share in log_shares[1:])
     return effects if effects and all(map(math.isfinite, effects)) else None
+
+
+def with_frame_effects(
+    model: LanguageModel,
+    benchmark: OpenBenchmark,
+    key: ModelKey,
+    rows: Sequence[PredictionRow],
+    num_images: int,
+    *,
+    batch_size: int,
+) -> dict[str, PredictionRow]:
+    """The rows of clips that the report of a suite shows as mistakes of this model, with their effects, by instance id.
+
+    Rows that have effects already, or can have none, are left out.
+    """
+    one = BenchmarkRows(benchmark.name, benchmark.settings, benchmark.label_set, {key: rows})
+    missing = {
+        row.record_id: row
+        for row in mistakes(one, key)[:num_images]
+        if row.frame_effects is None and row.frames_s and row.prediction and row.question_id == row.record_id
+    }
+    found: dict[str, PredictionRow] = {}
+    for item in benchmark.items() if missing else ():
+        if (row := missing.pop(item.record.id, None)) is not None:
+            asked = benchmark.settings, key[1], benchmark.label_set, row.prediction
+            effects = frame_effects(model, prepare(item, model), *asked, batch_size=batch_size)
+            if effects is not None:
+                found[row.instance_id] = row.model_copy(update={"frame_effects": effects})
+        if not missing:
+            break
+    return found

@@ -74,6 +74,13 @@ class SuiteRows:
                     if row.instance_id not in self._earlier_ids:
                         self._writer.write(row)
 
+    def replace(self, changed: Mapping[str, PredictionRow]) -> None:
+        """Replace rows by their instance ids, on rank 0 and after the last row."""
+        if changed:
+            self._write_beside(finished=False)
+            write_predictions(self._path, (changed.get(row.instance_id, row) for row in read_predictions(self._path)))
+            self._write_beside(finished=True)
+
     def _settle(self) -> tuple[bool, frozenset[str]]:
         """Open the file unless it is finished. Returns whether it is, and the records that need no more rows."""
         earlier = self._read_beside()

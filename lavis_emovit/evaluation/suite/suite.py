@@ -20,6 +20,7 @@ import logging
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.evaluation.adapters.base import Baseline, LanguageModel, ModelPlace, adapters
 from lavis_emovit.evaluation.adapters.chat_model import ledger_path
 from lavis_emovit.evaluation.adapters.probe import ProbeBaseline, ProbeSettings
-from lavis_emovit.evaluation.benchmark_rows import DIRECT, BenchmarkRows
+from lavis_emovit.evaluation.benchmark_rows import DIRECT, BenchmarkRows, ModelKey
 from lavis_emovit.evaluation.benchmarks import BenchmarkSettings
 from lavis_emovit.evaluation.metrics.registry import metrics_of
 from lavis_emovit.evaluation.predictions import read_predictions
@@ -43,6 +44,7 @@ from lavis_emovit.evaluation.questions import wordings_of
 from lavis_emovit.evaluation.report.images import IMAGES_FOLDER, keep_images
 from lavis_emovit.evaluation.report.summary_tables import latex, markdown
 from lavis_emovit.evaluation.suite.benchmark_data import ImageBatches, OpenBenchmark, open_benchmarks
+from lavis_emovit.evaluation.suite.frame_effects import with_frame_effects
 from lavis_emovit.evaluation.suite.judge import judge_explanations
 from lavis_emovit.evaluation.suite.requests import FailureLimit, Prepared, baseline_rows, request_rows
 from lavis_emovit.evaluation.suite.rows import SuiteRows
@@ -292,6 +294,18 @@ class _SuiteRun:
                 size = max(self.settings.batch_size, model.images_at_once)
                 for batch in self._batches(rows, benchmark, model, size):
                     rows.write(request_rows(model, batch, settings, method, benchmark.label_set, limit))
+                if self.settings.report and benchmark.has_clips:
+                    heartbeat.note("effects of frames for the report", long=True)
+                    processes.on_main(partial(self._add_frame_effects, rows, model, benchmark, (name, method)))
+
+    def _add_frame_effects(
+        self, rows: SuiteRows, model: LanguageModel, benchmark: OpenBenchmark, key: ModelKey
+    ) -> None:
+        made = read_predictions(self.folder.predictions(benchmark.name, *key))
+        found = with_frame_effects(
+            model, benchmark, key, made, self.settings.num_images, batch_size=self.settings.batch_size
+        )
+        rows.replace(found)
 
     def _evaluate_baseline(self, name: str, baseline: Baseline, benchmark: OpenBenchmark) -> None:
         """Learn from the training split, then predict."""

@@ -6,6 +6,8 @@ Properties:
 - in the copies of a clip, one frame each shows what the one before it shows, the first what the second shows;
 - images, clips of one frame or too many, and answers that are no candidate have no effects;
 - a run keeps the effects of the clips of its report, with a strip of the frames that the model saw;
+- a suite keeps those of the mistakes that its report shows, once, also after a restart; a strip has the frames of one
+  model, and no bars of a model that saw others;
 - the report has a bar and its number below each frame.
 """
 
@@ -30,9 +32,11 @@ from lavis_emovit.evaluation.predictions import read_predictions, write_predicti
 from lavis_emovit.evaluation.report.images import small_copy
 from lavis_emovit.evaluation.report.page import write_report
 from lavis_emovit.evaluation.report.table import MINUS
+from lavis_emovit.evaluation.suite import suite as suite_module
 from lavis_emovit.evaluation.suite.benchmark_data import OpenBenchmark
 from lavis_emovit.evaluation.suite.frame_effects import MAX_FRAMES, frame_effects
 from lavis_emovit.evaluation.suite.requests import Prepared
+from lavis_emovit.evaluation.suite.suite import run_suite
 from lavis_emovit.evaluation.truths import Truth
 from lavis_emovit.images import jpeg_of
 from lavis_emovit.processors.emovit_image_eval import EmovitImageEvalProcessor
@@ -41,6 +45,7 @@ from lavis_emovit.runners.evaluator import Evaluator
 from lavis_emovit.runners.run_folder import RunFolder
 from lavis_emovit.runners.splits import RunBenchmark
 from lavis_emovit.shards.reader import ShardSample
+from lavis_emovit.shards.writer import write_shards
 
 LABELS = get_label_set("labels: calm, tense")
 EMOTION = BenchmarkSettings(dataset="c", kind="emotion", subject="picture", label_set="labels: calm, tense")
@@ -130,9 +135,13 @@ class _Samples:
 class _WatchesFiles(_Watches):
     """The same for encoded clips; writes nothing."""
 
-    def __init__(self, frame: int):
+    def __init__(self, frame: int, num_frames: int = 4):
         super().__init__(frame)
-        self._image_processor = EmovitImageEvalProcessor.from_config({"image_size": 16, "frames": {"num_frames": 4}})
+        frames = {"num_frames": num_frames}
+        self._image_processor = EmovitImageEvalProcessor.from_config({"image_size": 16, "frames": frames})
+
+    def identity(self):
+        return {"frame": self.frame}
 
     def write(self, images, image_index, questions):
         return ["no idea" for _ in questions]
@@ -164,6 +173,56 @@ def test_a_run_keeps_the_effects_of_its_first_clips(tmp_path, monkeypatch):
         assert strip.size == (4 * 144, 96)
         shown = [strip.getpixel((72 + 144 * column, 48))[0] for column in range(4)]
     assert shown == [pytest.approx(shade, abs=4) for shade in shades]
+
+
+def test_a_suite_keeps_the_effects_of_the_mistakes_that_it_shows(tmp_path, suite, monkeypatch):
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    for place, shade in enumerate((10, 10, 200, 200)):
+        (folder / f"{place}.jpg").write_bytes(jpeg_of(Image.new("RGB", (60, 40), (shade,) * 3)))
+    clip = Clip(frames=tuple(f"{place}.jpg" for place in range(4)), rate_fps=3)
+    labels = {"split": "test", "source": "c", "label_set": EMOTION.label_set}
+    # The model says "tense" to all of them.
+    records = [
+        EmotionRecord(id=f"c/{number}", image="0.jpg", clip=clip, emotion="calm" if number < 5 else "tense", **labels)
+        for number in range(8)
+    ]
+    for split in ("train", "val", "test"):
+        of_split = [record.model_copy(update={"split": split}) for record in records]
+        write_shards(of_split, folder, tmp_path / "data" / "clips" / split)
+    monkeypatch.setenv("EMOVIT_DATA", str(tmp_path / "data"))
+    models = {"one": _WatchesFiles(2), "other": _WatchesFiles(1, num_frames=3)}
+    monkeypatch.setattr(suite_module, "open_model", lambda entry, place: models[place.name])
+    settings = suite(
+        benchmark={"config": {"build_info": {"images": {"storage": "clips"}}}, "label_set": EMOTION.label_set},
+        models={name: {"adapter": "lavis", "arch": "emovit_tiny"} for name in models},
+        report=True,
+        num_images=2,
+    )
+    run_suite(settings)
+    rows = {name: read_predictions(tmp_path / f"out/predictions/set/{name}.likelihood.jsonl") for name in models}
+    for name, count, place in (("one", 4, 2), ("other", 3, 1)):
+        shown = [row.frame_effects for row in rows[name] if row.frame_effects is not None]
+        assert len(shown) == 2 and all(len(one) == count and one[place] > 0.3 for one in shown)
+        assert all(row.label == "calm" for row in rows[name] if row.frame_effects is not None)
+    page = page_of(write_report(tmp_path / "out"))
+    check_page(page)
+    cards = re.findall(r'<article class="card strip".*?</article>', page.html, re.DOTALL)
+    assert len(cards) == 2 and all(card.count('<ol class="effects">') == 1 for card in cards)
+    assert all("one (likelihood): effect of each frame" in card for card in cards)
+    assert "stands still at that frame" in page.text
+    for path in (tmp_path / "out/pictures/set").iterdir():
+        with Image.open(path) as strip:
+            assert strip.size == (4 * 180, 120)
+
+    for model in models.values():
+        model.most_at_once = 0
+    run_suite(settings)
+    assert all(model.most_at_once == 0 for model in models.values())
+    # A larger report asks only about the clips that are new in it.
+    run_suite(settings.model_copy(update={"num_images": 4}))
+    again = read_predictions(tmp_path / "out/predictions/set/one.likelihood.jsonl")
+    assert sum(row.frame_effects is not None for row in again) == 4
 
 
 def test_a_report_has_a_bar_below_each_frame(make_run):

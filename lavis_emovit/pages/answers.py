@@ -1,4 +1,4 @@
-"""What a tuned model says about an uploaded image: numbers at once, written answers in pieces."""
+"""What a tuned model says about an uploaded image or clip: numbers at once, written answers in pieces."""
 
 from __future__ import annotations
 
@@ -7,10 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lavis_emovit.clips.clip import Clip
 from lavis_emovit.emotion.labels import LabelSet
 from lavis_emovit.errors import UserError
+from lavis_emovit.evaluation.adapters.base import Item
 from lavis_emovit.evaluation.question import Question
-from lavis_emovit.evaluation.questions import example_question
+from lavis_emovit.evaluation.questions import ANY_RECORD, example_question
+from lavis_emovit.evaluation.suite.frame_effects import frame_effects
+from lavis_emovit.evaluation.suite.requests import prepare
+from lavis_emovit.evaluation.truths import Truth
 from lavis_emovit.tuned.calibrating import Calibration, calibrate, kept_calibration
 from lavis_emovit.tuned.inputs import InputImage
 from lavis_emovit.tuned.loading import NO_QUESTIONS, Tuned
@@ -18,6 +23,7 @@ from lavis_emovit.tuned.predictions import ImagePrediction, PredictionSettings, 
 
 MAX_QUESTION_CHARACTERS = 1000
 _NEW_TOKENS = 160  # of the answer to a question of the visitor
+_CLIPS_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
@@ -50,16 +56,20 @@ class PageModel:
     def label_set(self) -> LabelSet | None:
         return self.tuned.label_set
 
-    def predict(self, data: bytes) -> ImagePrediction:
-        """Labels and numbers for an encoded image; its `error` says why there are none."""
-        (rows,) = predict(self.tuned.adapter, [InputImage("upload", lambda: data)], self.settings)
+    @property
+    def reads_clips(self) -> bool:
+        return self.tuned.adapter.reads_clips
+
+    def predict(self, data: bytes, clip: Clip | None = None) -> ImagePrediction:
+        """Labels and numbers for an encoded image or clip; its `error` says why there are none."""
+        (rows,) = predict(self.tuned.adapter, [InputImage("upload", lambda: data, clip=clip)], self.settings)
         return rows[0]
 
-    def explain(self, data: bytes) -> Iterator[str]:
+    def explain(self, data: bytes, clip: Clip | None = None) -> Iterator[str]:
         """Why, in pieces; nothing for a model without labels."""
-        return self._write(data, self.explanation) if self.explanation is not None else iter(())
+        return self._write(data, clip, self.explanation) if self.explanation is not None else iter(())
 
-    def answer(self, data: bytes, question: str) -> Iterator[str]:
+    def answer(self, data: bytes, question: str, clip: Clip | None = None) -> Iterator[str]:
         """The answer to a question of the visitor, in pieces.
 
         Raises:
@@ -70,7 +80,7 @@ class PageModel:
             raise UserError("Write a question first.")
         if len(text) > MAX_QUESTION_CHARACTERS:
             raise UserError(f"The question has {len(text)} characters; the limit is {MAX_QUESTION_CHARACTERS}.")
-        return self._write(data, Question("own", text, max_new_tokens=_NEW_TOKENS))
+        return self._write(data, clip, Question("own", text, max_new_tokens=_NEW_TOKENS))
 
     def attention(self, data: bytes) -> np.ndarray | None:
         """How much the query tokens attend to each part of the image, for the first question: float [rows, columns].
@@ -82,8 +92,24 @@ class PageModel:
         found = adapter.attention(adapter.prepare(data), question)
         return np.array(found) if found is not None else None
 
-    def _write(self, data: bytes, question: Question) -> Iterator[str]:
-        return self.tuned.adapter.stream(self.tuned.adapter.prepare(data), question)
+    def frame_effects(self, data: bytes, clip: Clip, label: str | None) -> list[tuple[float, float]] | None:
+        """Of each frame of a clip that the model sees, its time in seconds and its effect on a label.
+
+        None: there are none, for reasons that `frame_effects` of suites has.
+        """
+        asked = next((asking for asking in self.settings.askings if asking.label_set is not None), None)
+        if asked is None:
+            return None
+        item = Item(ANY_RECORD.model_copy(update={"clip": clip}), data, Truth())
+        prepared = prepare(item, self.tuned.adapter)
+        about = asked.benchmark, asked.method, asked.label_set, label
+        effects = frame_effects(self.tuned.adapter, prepared, *about, batch_size=_CLIPS_AT_ONCE)
+        return None if effects is None else list(zip(prepared.frames_s or (), effects))
+
+    def _write(self, data: bytes, clip: Clip | None, question: Question) -> Iterator[str]:
+        adapter = self.tuned.adapter
+        shown = adapter.prepare(data) if clip is None else adapter.prepare_clip(data, clip)[0]
+        return adapter.stream(shown, question)
 
 
 def page_models(tuned: Sequence[Tuned], threshold: float | None = None) -> list[PageModel]:

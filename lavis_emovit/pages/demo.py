@@ -18,7 +18,7 @@ WARNING = (
     "What a person feels cannot be read off an image. The answers say which label people would probably give; do not "
     "use them to judge, select or watch anybody."
 )
-_LEDE = "Choose an image. The model gives a label, valence and arousal, and says why."
+_LEDE = "Choose {}. The model gives a label, valence and arousal, and says why."
 _FILE_TYPES = ["image", ".heic", ".heif", ".avif"]
 _PICK = """
 element.addEventListener("click", event => {
@@ -37,17 +37,20 @@ def demo_page(models: Sequence[PageModel], examples: Sequence[Example] = (), cor
     gradio = import_gradio()
     names = " and ".join(model.name for model in models)
     labels = models[0].label_set
+    takes_videos = all(model.reads_clips for model in models)
+    lede = _LEDE.format("an image or a short video" if takes_videos else "an image")
     with gradio.Blocks(title=f"{names} · EmoVIT", analytics_enabled=False, delete_cache=KEPT_S) as page:
         html = partial(gradio.HTML, apply_default_css=False)
         # A live region that stays in the page, so that screen readers announce each change of its text.
         live = partial(html, html_template='<p class="status" role="status">${value}</p>', value="")
-        html(parts.header("EmoVIT demo", "What does this image express?", _LEDE, WARNING))
+        html(parts.header("EmoVIT demo", "What does this image express?", lede, WARNING))
         chosen = gradio.State(None, time_to_live=KEPT_S[1])
         with gradio.Row(equal_height=False):
             with gradio.Column(min_width=300, scale=4, elem_classes="stays"):
                 # `gradio.Image` would open the file before our decoder does, and Gradio writes a stub file into this
                 # folder for a subclass of it (findings/gradio_component_subclass_leaves_a_stale_stub.sh).
-                upload = gradio.File(label="Image", file_types=_FILE_TYPES, type="binary", height=150, elem_id="upload")
+                kind, types = ("Image or video", [*_FILE_TYPES, "video"]) if takes_videos else ("Image", _FILE_TYPES)
+                upload = gradio.File(label=kind, file_types=types, type="binary", height=150, elem_id="upload")
                 shown = html(elem_id="shown")
                 status = live()
                 gallery = html(parts.gallery(examples), js_on_load=_PICK) if examples else None

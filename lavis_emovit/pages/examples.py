@@ -1,4 +1,4 @@
-"""Images that a page offers to try: of the test split of the run, or of a place that the user names."""
+"""Images and clips that a page offers to try: of the test split of the run, or of a place that the user names."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lavis_emovit.boxes import shows_both
+from lavis_emovit.clips.clip import Clip
+from lavis_emovit.clips.reading import film_strip
 from lavis_emovit.errors import ConfigError, DataError
 from lavis_emovit.evaluation.suite.benchmark_data import open_benchmark
 from lavis_emovit.images import data_url
@@ -22,11 +24,12 @@ _SIDE_PX = 160
 
 @dataclass(frozen=True)
 class Example:
-    """An image to try; `label` is what people call it, None where nobody did."""
+    """An image or a clip to try; `label` is what people call it, None where nobody did."""
 
     data: bytes
     thumbnail: str
     label: str | None
+    clip: Clip | None = None
 
 
 def examples(tuned: Tuned, place: str | None = None, image_root: Path | None = None) -> list[Example]:
@@ -41,12 +44,14 @@ def examples(tuned: Tuned, place: str | None = None, image_root: Path | None = N
     """
     if place is None:
         return _of_run(tuned)
-    given = input_images([place], image_root)
-    found = [one for one in given if one.clip is None and (one.record is None or one.record.clip is None)]
+    given = [
+        (one, one.record.clip if one.record is not None else one.clip) for one in input_images([place], image_root)
+    ]
+    found = [(one, clip) for one, clip in given if clip is None or tuned.adapter.reads_clips]
     if len(found) < len(given):
         _note_clips(len(given) - len(found))
     chosen = [found[number] for number in _spread(len(found))]
-    return [_example(one.read(), one.record.emotion if one.record is not None else None) for one in chosen]
+    return [_example(one.read(), one.record.emotion if one.record is not None else None, clip) for one, clip in chosen]
 
 
 def _of_run(tuned: Tuned) -> list[Example]:
@@ -60,16 +65,18 @@ def _of_run(tuned: Tuned) -> list[Example]:
         return []
     numbers = opened.numbers()
     items = list(opened.items([numbers[place] for place in _spread(len(numbers))]))
-    images = [item for item in items if item.record.clip is None]
+    images = [item for item in items if item.record.clip is None or tuned.adapter.reads_clips]
     if len(images) < len(items):
         _note_clips(len(items) - len(images))
     # A page has no boxes, and asks about one image, not about two joined for people (`box: both`).
     is_whole = shows_both(opened.show)
-    return [_example(item.image_bytes if is_whole else item.shown(), item.truth.label) for item in images]
+    return [
+        _example(item.image_bytes if is_whole else item.shown(), item.truth.label, item.record.clip) for item in images
+    ]
 
 
 def _note_clips(count: int) -> None:
-    logger.warning("%d clips are no examples, because the page takes images only", count)
+    logger.warning("%d clips are no examples, because the model reads images only", count)
 
 
 def _spread(count: int) -> list[int]:
@@ -78,7 +85,7 @@ def _spread(count: int) -> list[int]:
     return [place * count // shown for place in range(shown)]
 
 
-def _example(data: bytes, label: str | None) -> Example:
-    image = shown_image(data)
+def _example(data: bytes, label: str | None, clip: Clip | None) -> Example:
+    image = shown_image(data) if clip is None else film_strip(data, clip, _SIDE_PX // 2, num_rows=2)
     image.thumbnail((_SIDE_PX, _SIDE_PX))
-    return Example(data, data_url(image), label)
+    return Example(data, data_url(image), label, clip)

@@ -71,6 +71,11 @@ def attention(url: str | None, place: str) -> str:
     return _macro("attention", url, place)
 
 
+def moments(url: str | None, bars: Sequence[tuple[float, float, float]], label: str) -> str:
+    """A film strip with a bar below each frame (see `effect_bars`), or why there is none."""
+    return _macro("moments", url, bars, label)
+
+
 def correction_head(folder: Path) -> str:
     """The beginning of the part that corrects labels."""
     return _macro("correction_head", folder)

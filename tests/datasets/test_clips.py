@@ -170,8 +170,8 @@ def test_models_of_suites_get_the_frames_of_their_entry_or_run(rows, tmp_path):
     assert plain.reads_both and not model.reads_both
     assert all("set `frames`" in row.error for row in rows(plain, "likelihood"))
     run = SimpleNamespace(questions={"image_processor": {"name": "emovit_image_eval", **FRAMES}})
-    assert lavis_model._frames_of_run(run) == FrameSettings(num_frames=3)
-    assert lavis_model._frames_of_run(SimpleNamespace(questions={})) is None
+    assert lavis_model._of_run(run, "frames", FrameSettings) == FrameSettings(num_frames=3)
+    assert lavis_model._of_run(SimpleNamespace(questions={}), "frames", FrameSettings) is None
 
 
 def test_baselines_that_read_images_leave_clips_out(folder, tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ from lavis_emovit.errors import ConfigError, WeightsError
 from lavis_emovit.evaluation.adapters.base import Failure, LanguageModel, ModelPlace, register_adapter
 from lavis_emovit.evaluation.benchmarks import Method
 from lavis_emovit.evaluation.questions import Question
-from lavis_emovit.settings import Settings
+from lavis_emovit.settings import Settings, SettingsT
 
 if TYPE_CHECKING:
     import torch
@@ -134,6 +134,10 @@ class LavisModel(LanguageModel):
 
     def identity(self) -> dict[str, Any]:
         return dict(self._identity)
+
+    @property
+    def reads_clips(self) -> bool:
+        return getattr(self._image_processor, "frames", None) is not None
 
     def prepare(self, image_bytes: bytes, *, max_pixels: int | None = None) -> torch.Tensor:
         """A normalised image, float32 [3, H, W]; of a model of clips [3, F, H, W]. See `decode_image`.
@@ -272,7 +276,7 @@ def open_lavis_model(entry: LavisModelSettings, place: ModelPlace) -> LavisModel
     device = choose_device(entry.device)
     run = inference(device, AMP_DTYPES.get(entry.amp))
     image_processor, text_processor = model.processors()
-    frames = entry.frames or _frames_of_run(tuned)
+    frames = entry.frames or _of_run(tuned, "frames", FrameSettings)
     if frames is not None:
         changed = with_frames(image_processor, frames)
         if changed is None:
@@ -280,7 +284,7 @@ def open_lavis_model(entry: LavisModelSettings, place: ModelPlace) -> LavisModel
         image_processor = changed
         identity |= {"clip_frames": frames.model_dump()}
     found = LavisModel(model.to(device), image_processor, text_processor, run=run, device=device, identity=identity)
-    found.tuned_show = _show_of_run(tuned)
+    found.tuned_show = _of_run(tuned, "box", BoxSettings)
     return found
 
 
@@ -292,18 +296,11 @@ def with_frames(image_processor: Any, frames: FrameSettings) -> Any:
     return type(image_processor)(settings.model_copy(update={"frames": frames}))
 
 
-def _frames_of_run(tuned: TunedFiles | None) -> FrameSettings | None:
-    """Which frames of clips a tuned model was evaluated with; None if it reads images."""
+def _of_run(tuned: TunedFiles | None, key: str, settings: type[SettingsT]) -> SettingsT | None:
+    """The `frames` or the `box` that a tuned model was evaluated with; None without."""
     processor = tuned.questions.get("image_processor") if tuned is not None else None
-    frames = (processor or {}).get("frames")
-    return None if frames is None else FrameSettings.model_validate(frames)
-
-
-def _show_of_run(tuned: TunedFiles | None) -> BoxSettings | None:
-    """What a tuned model was evaluated on of records with a box; None: it does not say."""
-    processor = tuned.questions.get("image_processor") if tuned is not None else None
-    show = (processor or {}).get("box")
-    return None if show is None else BoxSettings.model_validate(show)
+    found = (processor or {}).get(key)
+    return None if found is None else settings.model_validate(found)
 
 
 def _with_trained(entry: LavisModelSettings, tuned: TunedFiles | None) -> LavisModelSettings:

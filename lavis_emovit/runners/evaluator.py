@@ -168,19 +168,20 @@ class Evaluator:
             answers = {row.question_id: row.answer for row in found}
         if not (processes.is_main() or self._engine.in_step):
             return rows
-        items = {item.record.id: item for item in data.items()}
-        shown = []
+        of_record: dict[str, list[PredictionRow]] = {}
         for row in rows:
-            update: dict[str, Any] = {}
-            if row.record_id in items and row.variant in (None, first.variants[0].name):
-                item = items[row.record_id]
+            if row.variant in (None, first.variants[0].name):
+                of_record.setdefault(row.record_id, []).append(row)
+        updates: dict[str, dict[str, Any]] = {}
+        for item in data.items():  # one at a time, because clips may be large
+            for row in of_record.get(item.record.id, ()):
                 effects = self._frame_effects(benchmark, model, item, row)
                 strip_s = row.frames_s if effects is not None else None
                 answer = answers.get(row.question_id, row.answer)
                 if processes.is_main():
                     update = {"image": self._thumbnail(item, strip_s), "answer": answer, "frame_effects": effects}
-            shown.append(row.model_copy(update=update) if update else row)
-        return shown
+                    updates[row.instance_id] = update
+        return [row.model_copy(update=updates.get(row.instance_id)) for row in rows]
 
     def _frame_effects(
         self, benchmark: RunBenchmark, model: LavisModel, item: Item, row: PredictionRow

@@ -9,7 +9,7 @@ import numpy as np
 
 from lavis_emovit.emotion.labels import LabelSet
 from lavis_emovit.evaluation.adapters.base import LanguageModel
-from lavis_emovit.evaluation.benchmark_rows import BenchmarkRows, ModelKey
+from lavis_emovit.evaluation.benchmark_rows import BenchmarkRows
 from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Method
 from lavis_emovit.evaluation.metrics.calibration import log_softmax
 from lavis_emovit.evaluation.predictions import PredictionRow
@@ -69,7 +69,8 @@ def frame_effects(
 def with_frame_effects(
     model: LanguageModel,
     benchmark: OpenBenchmark,
-    key: ModelKey,
+    name: str,
+    method: Method,
     rows: Sequence[PredictionRow],
     num_images: int,
     *,
@@ -77,19 +78,29 @@ def with_frame_effects(
 ) -> dict[str, PredictionRow]:
     """The rows of clips that the report of a suite shows as mistakes of this model, with their effects, by instance id.
 
+    Args:
+        name: of the model in the suite.
+
     Rows that have effects already, or can have none, are left out.
     """
-    one = BenchmarkRows(benchmark.name, benchmark.settings, benchmark.label_set, {key: rows})
+    one = BenchmarkRows(benchmark.name, benchmark.settings, benchmark.label_set, {(name, method): rows})
     missing = {
         row.record_id: row
-        for row in mistakes(one, key)[:num_images]
+        for row in mistakes(one, (name, method))[:num_images]
         if row.frame_effects is None and row.frames_s and row.prediction and row.question_id == row.record_id
     }
     found: dict[str, PredictionRow] = {}
     for item in benchmark.items() if missing else ():
         if (row := missing.pop(item.record.id, None)) is not None:
-            asked = benchmark.settings, key[1], benchmark.label_set, row.prediction
-            effects = frame_effects(model, prepare(item, model), *asked, batch_size=batch_size)
+            effects = frame_effects(
+                model,
+                prepare(item, model),
+                benchmark.settings,
+                method,
+                benchmark.label_set,
+                row.prediction,
+                batch_size=batch_size,
+            )
             if effects is not None:
                 found[row.instance_id] = row.model_copy(update={"frame_effects": effects})
         if not missing:

@@ -36,8 +36,8 @@ from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.evaluation.adapters.base import Baseline, LanguageModel, ModelPlace, adapters
 from lavis_emovit.evaluation.adapters.chat_model import ledger_path
 from lavis_emovit.evaluation.adapters.probe import ProbeBaseline, ProbeSettings
-from lavis_emovit.evaluation.benchmark_rows import DIRECT, BenchmarkRows, ModelKey
-from lavis_emovit.evaluation.benchmarks import BenchmarkSettings
+from lavis_emovit.evaluation.benchmark_rows import DIRECT, BenchmarkRows
+from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Method
 from lavis_emovit.evaluation.metrics.registry import metrics_of
 from lavis_emovit.evaluation.predictions import read_predictions
 from lavis_emovit.evaluation.questions import wordings_of
@@ -296,15 +296,14 @@ class _SuiteRun:
                     rows.write(request_rows(model, batch, settings, method, benchmark.label_set, limit))
                 if self.settings.report and benchmark.has_clips:
                     heartbeat.note("effects of frames for the report", long=True)
-                    processes.on_main(partial(self._add_frame_effects, rows, model, benchmark, (name, method)))
+                    processes.on_main(partial(self._add_frame_effects, rows, model, benchmark, name, method))
 
     def _add_frame_effects(
-        self, rows: SuiteRows, model: LanguageModel, benchmark: OpenBenchmark, key: ModelKey
+        self, rows: SuiteRows, model: LanguageModel, benchmark: OpenBenchmark, name: str, method: Method
     ) -> None:
-        made = read_predictions(self.folder.predictions(benchmark.name, *key))
-        found = with_frame_effects(
-            model, benchmark, key, made, self.settings.num_images, batch_size=self.settings.batch_size
-        )
+        made = read_predictions(self.folder.predictions(benchmark.name, name, method))
+        num_images, batch_size = self.settings.num_images, self.settings.batch_size
+        found = with_frame_effects(model, benchmark, name, method, made, num_images, batch_size=batch_size)
         rows.replace(found)
 
     def _evaluate_baseline(self, name: str, baseline: Baseline, benchmark: OpenBenchmark) -> None:

@@ -19,7 +19,9 @@ from typing import IO, Any
 from lavis_emovit.errors import DataError, UserError
 
 TEMPORARY_SUFFIX = ".tmp"
-_MAY_LEAVE_ROOT = re.compile(r"^/|\\|:|\.\.")
+# Of a part of a path that comes from data; file systems allow 255 with what we add, such as `.<name>.12345.tmp`.
+MAX_NAME_BYTES = 200
+_MAY_LEAVE_ROOT = re.compile(r"^/|\\|:|\.\.|\x00")
 _UNSAFE_IN_NAMES = re.compile(r"[/\\:\x00-\x1f\x7f]")
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
 # Suffixes of images that only some installations of Pillow can decode, or none.
@@ -29,7 +31,12 @@ RARE_IMAGE_SUFFIXES = frozenset({".avif", ".heic", ".heif", ".jfif", ".jpe", ".j
 def is_plain_name(text: str) -> bool:
     """Whether a name from data may become the name of a file or folder: one part of a path, not hidden."""
     plain = text == text.strip() and not text.startswith(".") and not _UNSAFE_IN_NAMES.search(text)
-    return plain and 0 < len(text) <= 100
+    return plain and 0 < len(text) <= 100 and len(text.encode(errors="replace")) <= MAX_NAME_BYTES
+
+
+def cut_name(text: str, max_bytes: int = MAX_NAME_BYTES) -> str:
+    """The beginning of a name that is no longer than this as UTF-8; file systems count bytes, not characters."""
+    return text.encode(errors="replace")[:max_bytes].decode(errors="ignore")
 
 
 def below_root(path: str) -> str:
@@ -37,6 +44,8 @@ def below_root(path: str) -> str:
     # Paths without these are below the root, which is most of them.
     if _MAY_LEAVE_ROOT.search(path) is None:
         return path
+    if "\0" in path:
+        raise ValueError("has a null byte, which no path can have")
     parts = PurePosixPath(path)
     if parts.is_absolute() or "\\" in path or re.match(r"^[A-Za-z]:", path) or ".." in parts.parts:
         raise ValueError("must be a path below the image root, relative and with forward slashes")
@@ -260,6 +269,13 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
 # A full disk, a full quota, and a file that has reached the largest size allowed.
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+_FILE_IN_PLACE = "a file is in the place of a folder. Move the file, or use another path."
+_ADVICE = {
+    errno.EEXIST: _FILE_IN_PLACE,  # of making a folder; nothing here refuses to replace a file by this error
+    errno.ENOTDIR: _FILE_IN_PLACE,
+    errno.EISDIR: "a folder is in the place of a file. Name a file.",
+    errno.ENAMETOOLONG: "the name is too long for the file system. Use a shorter one.",
+}
 
 
 def os_error_text(error: OSError) -> str:
@@ -268,6 +284,8 @@ def os_error_text(error: OSError) -> str:
         return f"{error.filename}: {error.strerror}. Change the permissions there, or use another path."
     if error.filename is not None and error.errno in FULL:
         return f"{error.filename}: {error.strerror}. Free some space and run the same command again."
+    if error.filename is not None and error.errno in _ADVICE:
+        return f"{error.filename}: {_ADVICE[error.errno]}"
     return str(error)
 
 

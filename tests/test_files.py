@@ -19,7 +19,7 @@ from lavis_emovit.cli.main import main
 from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.evaluation.prompt_settings import Prompt
 from lavis_emovit.evaluation.sheets import score_sheets
-from lavis_emovit.files import atomic_folder, atomic_writer, find_files, name_full_disk
+from lavis_emovit.files import atomic_folder, atomic_writer, cut_name, find_files, is_plain_name, name_full_disk
 from lavis_emovit.generation.attributes import read_vocabulary
 from lavis_emovit.generation.prompts import load_prompt
 from lavis_emovit.generation.statements.review import read_answers
@@ -193,3 +193,28 @@ def test_a_pipe_in_the_place_of_a_file_is_refused_at_once(read, tmp_path):
         signal.alarm(0)
         signal.signal(signal.SIGALRM, earlier)
     assert "not a regular file" in reason and "pipe.txt" in reason
+
+
+@pytest.mark.parametrize(
+    ("make", "out", "advice"),
+    [
+        (lambda place: place.write_text("x"), "place/r.md", "place: a file is in the place of a folder"),
+        (lambda place: None, f"{'y' * 300}.md", "the name is too long for the file system. Use a shorter one."),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_named_with_what_to_do(make, out, advice, tmp_path, capsys):
+    make(tmp_path / "place")
+    preset = ["export", "rewards", "grpo_plain", "--format", "verl", "--out", str(tmp_path / out)]
+    assert main(preset) == 2
+    errors = capsys.readouterr().err
+    assert advice in errors and "Errno" not in errors
+
+
+@pytest.mark.parametrize("letter", ["a", "\u00e9", "\u6587", "\U00020000"])
+def test_names_from_data_fit_into_a_folder_in_any_script(letter, tmp_path):
+    """A file system counts bytes, of which some letters have four."""
+    name = cut_name(300 * letter)
+    (tmp_path / f".{name}-0123456789ab.jsonl.{os.getpid()}.tmp").touch()
+    assert name == letter * (200 // len(letter.encode()))
+    assert is_plain_name(100 * letter) == (100 * len(letter.encode()) <= 200)
+    assert cut_name("short") == "short"

@@ -153,6 +153,7 @@ def test_numbers_are_finite(tmp_path, number, field, key):
         ({"emotoin": "awe"}, r"unknown key 'emotoin' \(did you mean 'emotion'\?\)"),
         ({"attributes": {"brightnes": 1}}, r"unknown key 'attributes.brightnes' \(did you mean 'brightness'\?\)"),
         ({"image": "/abs/1.jpg"}, r"key 'image': must be a path below the image root"),
+        ({"image": "a\0b.jpg"}, r"key 'image': has a null byte"),
         ({"image": "../1.jpg"}, r"key 'image': must be a path below the image root"),
         ({"image": "C:/1.jpg"}, r"key 'image': must be a path below the image root"),
         ({"valence": 2}, r"key 'valence': .*less than or equal to 1 \(got 2\)"),

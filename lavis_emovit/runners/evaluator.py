@@ -23,6 +23,7 @@ from lavis_emovit.evaluation.report.images import small_copy
 from lavis_emovit.evaluation.suite.benchmark_data import ImageBatches, OpenBenchmark
 from lavis_emovit.evaluation.suite.frame_effects import frame_effects
 from lavis_emovit.evaluation.suite.requests import BatchRequests, Prepared, prepare
+from lavis_emovit.files import cut_name
 from lavis_emovit.images import jpeg_of
 from lavis_emovit.models.protocol import EmotionModel
 from lavis_emovit.runners.engines.base import Engine
@@ -215,5 +216,4 @@ def _named_split_row(row: PredictionRow) -> PredictionRow:
 
 
 def _file_name(record_id: str) -> str:
-    # At most 255 bytes with what follows; letters of most scripts have three.
-    return re.sub(r"[^\w.-]", "_", record_id)[-72:]
+    return cut_name(re.sub(r"[^\w.-]", "_", record_id)[-72:])

@@ -21,7 +21,7 @@ from lavis_emovit.chat.run import run_requests
 from lavis_emovit.chat.settings import ChatSettings
 from lavis_emovit.emotion.labels_faces import EXPRESSIONS7
 from lavis_emovit.errors import UserError
-from lavis_emovit.files import atomic_writer, read_file
+from lavis_emovit.files import atomic_writer, cut_name, read_file
 from lavis_emovit.teachers.faces import Answer, Face
 
 CHAT = "chat:"  # before the name of the model
@@ -85,7 +85,7 @@ def ledger_of(model: str, folder: Path) -> Path:
 
     The shared one may be open, as that of the model `a-b`, which appends no rows of other models.
     """
-    plain = re.sub(r"[^\w.-]+", "-", model)
+    plain = cut_name(re.sub(r"[^\w.-]+", "-", model))
     shared = folder / f"ledger-{plain}.jsonl"
     if plain == model:
         return shared

@@ -163,3 +163,13 @@ def test_a_number_beyond_its_range_is_a_fault_of_the_reply(emovit, tmp_path, pho
         code, output, errors = emovit(*command, tmp_path / "out")
     assert code == 2 and "error 3" in output, errors
     assert "does not have a number from 0 to 100 for each expression" in errors
+
+
+@pytest.mark.parametrize("model", [300 * "m", 300 * "m/", 100 * "\u6587"], ids=["one", "parts", "bytes"])
+def test_a_long_name_of_a_model_has_a_ledger_of_its_own(model, tmp_path):
+    from lavis_emovit.chat.ledger import Ledger
+    from lavis_emovit.teachers.chat_teacher import ledger_of
+
+    path = ledger_of(model, tmp_path)
+    Ledger(path).close()
+    assert path.is_file() and ledger_of(f"{model}2", tmp_path) != path

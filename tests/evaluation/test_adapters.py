@@ -35,11 +35,12 @@ from chat_server import Action, ChatServer
 from tiny_instructblip import make_parts
 from tiny_models import item, make_blip2_t5, make_clip, make_gemma3, make_llava, make_qwen2_vl, picture
 
+from lavis_emovit.chat.ledger import Ledger
 from lavis_emovit.emotion.answers import read_emotion
 from lavis_emovit.emotion.labels import get_label_set
 from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.evaluation.adapters.base import Baseline, Failure, Item, LanguageModel, ModelPlace
-from lavis_emovit.evaluation.adapters.chat_model import ChatModel, ChatModelSettings
+from lavis_emovit.evaluation.adapters.chat_model import ChatModel, ChatModelSettings, ledger_path
 from lavis_emovit.evaluation.adapters.clip import ClipBaseline, ClipSettings
 from lavis_emovit.evaluation.adapters.colours import ColoursBaseline, ColoursSettings, colour_features
 from lavis_emovit.evaluation.adapters.constant import ConstantBaseline, ConstantSettings
@@ -444,3 +445,14 @@ def test_thoughts_are_no_part_of_an_answer(kind):
     (row,) = request_rows(Thinker(), [Prepared(item, 1.0)], settings, "generation", label_set)
     assert row.prediction == (None if kind == "caption" else "sadness")
     assert ("could be anger" in row.answer) == (kind == "emotion")
+
+
+@pytest.mark.parametrize("model", [300 * "m", 300 * "m/", 100 * "\u6587"], ids=["one", "parts", "bytes"])
+def test_a_long_name_of_a_model_has_a_ledger_of_its_own(model, tmp_path):
+    def path_of(name):
+        chat = {"model": name, "base_url": "http://127.0.0.1:1/v1"}
+        settings = ChatModelSettings(adapter="chat", chat=chat)
+        return ledger_path(ModelPlace("chat", tmp_path, tmp_path), settings.endpoint())
+
+    Ledger(path_of(model)).close()
+    assert path_of(model).is_file() and path_of(f"{model}2") != path_of(model)

@@ -60,6 +60,7 @@ def test_clips_are_read_back(records, tmp_path):
         ({"frames": ["1.png", "2.png"], "times_s": [1, 1]}, "times_s must increase"),
         ({"frames": ["2.png"], "rate_fps": 5}, "image must be one of clip.frames"),
         ({"frames": ["../1.png"], "rate_fps": 5}, "must be a path below the image root"),
+        ({"frames": ["1.png", "\0.png"], "rate_fps": 5}, "has a null byte"),
         ({"rate_fps": 5}, "belong to `frames`"),
         ({"rate": 5}, r"unknown key 'clip.rate' \(did you mean 'rate_fps'\?\)"),
     ],

@@ -28,6 +28,7 @@ from lavis_emovit.evaluation.adapters.chat_probe import EndpointFacts, probe_end
 from lavis_emovit.evaluation.benchmarks import Method
 from lavis_emovit.evaluation.endpoints import Endpoint
 from lavis_emovit.evaluation.questions import Question
+from lavis_emovit.files import cut_name
 from lavis_emovit.images import decode_image, jpeg_of
 from lavis_emovit.settings import Settings
 
@@ -211,7 +212,7 @@ def ledger_path(place: ModelPlace, endpoint: ChatSettings) -> Path:
         return place.folder / "ledgers" / f"{place.name}.jsonl"
     plain = "".join(character if character.isalnum() or character in "-." else "_" for character in endpoint.model)
     digest = hashlib.sha256(f"{endpoint.address()}\n{endpoint.model}".encode()).hexdigest()
-    return place.cache_dir / f"{plain}-{digest[:12]}.jsonl"
+    return place.cache_dir / f"{cut_name(plain)}-{digest[:12]}.jsonl"
 
 
 def _open(entry: ChatModelSettings, place: ModelPlace) -> ChatModel:

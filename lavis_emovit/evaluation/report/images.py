@@ -29,7 +29,7 @@ from lavis_emovit.evaluation.metrics.calibration import softmax
 from lavis_emovit.evaluation.metrics.rows import score_matrix
 from lavis_emovit.evaluation.predictions import PredictionRow
 from lavis_emovit.evaluation.report.table import number, percent
-from lavis_emovit.files import read_file
+from lavis_emovit.files import cut_name, read_file
 from lavis_emovit.images import data_url, decode_image, jpeg_of
 
 IMAGE_PX = 320
@@ -183,7 +183,7 @@ def image_path(benchmark: str, record_id: str, strip_s: Sequence[float] | None =
     readable = "".join(character if character.isalnum() or character in "-_." else "_" for character in record_id)
     content = record_id if strip_s is None else f"{record_id} {tuple(strip_s)}"
     digest = hashlib.sha256(content.encode()).hexdigest()[:8]
-    return Path(IMAGES_FOLDER, benchmark, f"{readable[-80:]}-{digest}.jpg")
+    return Path(IMAGES_FOLDER, benchmark, f"{cut_name(readable[-80:])}-{digest}.jpg")
 
 
 def _strips(benchmark: BenchmarkRows) -> dict[str, tuple[float, ...]]:

@@ -132,7 +132,10 @@ class RunFolder:
         if self._replaces_earlier or self.changes or (with_report and not self.report_path.exists()):
             return None
         try:
-            return load_json(regular_file(self.metrics_path).read_text(encoding="utf-8"))
+            found = load_json(regular_file(self.metrics_path).read_text(encoding="utf-8"))
+            if not isinstance(found, dict):
+                raise ValueError("expected a JSON object")
+            return found
         except FileNotFoundError:
             return None
         except ValueError as error:

@@ -192,3 +192,11 @@ def test_settings_that_an_older_version_did_not_have_had_their_defaults(recipe: 
         assert not folder.changes
     with pytest.raises(ConfigError, match=r"run\.ema_decay: None -> 0\.9"):
         RunFolder.open(Config.load(recipe(), ["run.ema_decay=0.9"]))
+
+
+@pytest.mark.parametrize("content", ["null", "[]", "3", '"text"'])
+def test_metrics_that_are_no_object_are_damaged_and_not_unfinished(recipe: Callable[..., Path], content: str) -> None:
+    with RunFolder.open(Config.load(recipe())) as folder:
+        folder.metrics_path.write_text(content)
+        with pytest.raises(UserError, match=r"metrics\.json: damaged \(expected a JSON object\); delete it"):
+            folder.finished_metrics(with_report=False)

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lavis_emovit.checkpoints.tuned_files import CARD_FILE, TunedFiles, copy_checkpoint
-from lavis_emovit.errors import UserError
+from lavis_emovit.errors import UserError, first_line
+from lavis_emovit.files import load_json, load_yaml
 from lavis_emovit.outside import scrub
 from lavis_emovit.paths import MANIFEST_NAME
 from lavis_emovit.tuned.card import model_card
@@ -79,13 +78,21 @@ def private_places(folder: Path) -> list[str]:
     """What a folder to publish says about places of this machine, as `file, key: text`."""
     found = []
     for path in sorted(folder.rglob("*")):
-        if path.suffix in (".yaml", ".json"):
-            texts = list(_texts(yaml.safe_load(path.read_text(encoding="utf-8"))))
-        elif path.suffix == ".md":
-            texts = [(f"line {number}", line) for number, line in enumerate(path.read_text("utf-8").splitlines(), 1)]
-        else:
+        if path.suffix not in (".yaml", ".json", ".md") or not path.is_file():
             continue
         place = path.relative_to(folder)
+        try:
+            content = path.read_text(encoding="utf-8")
+            if path.suffix == ".md":
+                texts = [(f"line {number}", line) for number, line in enumerate(content.splitlines(), 1)]
+            else:
+                # Vocabularies in JSON have characters that YAML does not, and are too long for its parser.
+                texts = list(_texts(load_json(content) if path.suffix == ".json" else load_yaml(content)))
+        except ValueError as error:
+            raise UserError(
+                f"{place}: not {path.suffix[1:].upper()} ({first_line(error)}), so it cannot be published. Restore or "
+                "remove it."
+            ) from None
         found += [f"{place}, {key}: {text}" for key, text in texts if _ABSOLUTE.search(text)]
     return found
 

@@ -11,6 +11,7 @@ import base64
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -150,3 +151,22 @@ def test_an_exported_folder_and_an_archive_keep_their_card(run, hub, tmp_path):
     assert main(["push", str(again), "other/model"]) == 0
     card = hub.files["README.md"].decode()
     assert card.count("## From the hub") == 1 and card.count("library_name") == 1 and "| accuracy |" in card
+
+
+def test_characters_of_a_vocabulary_are_published(run, hub, capsys):
+    """Tokens such as the delete character are JSON and not YAML."""
+    assert main(["convert", str(run.folder), "exported"]) == 0
+    vocabulary = {"\x7f": 0, "\x85\u2028": 1, "place": "/home/somebody/x"}
+    Path("exported/vocabulary.json").write_text(json.dumps(vocabulary, ensure_ascii=False), encoding="utf-8")
+    assert main(["push", "exported", "some/model", "--dry-run"]) == 0
+    assert "vocabulary.json, place: /home/somebody/x" in capsys.readouterr().err and not hub.requests
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("a.json", b"{"), ("a.json", b"\xff{}"), ("b.yaml", b"a: [1"), ("c.md", b"\xff")]
+)
+def test_a_file_that_cannot_be_read_is_not_published(name, content, run, hub, capsys):
+    assert main(["convert", str(run.folder), "exported"]) == 0
+    Path("exported", name).write_bytes(content)
+    assert main(["push", "exported", "some/model"]) == 2
+    assert f"error: {name}: not {name[2:].upper()} (" in capsys.readouterr().err and not hub.requests

@@ -224,11 +224,18 @@ def _unpack(archive: Path, folder: Path) -> None:
 def _exported(folder: Path) -> TunedFiles:
     content = _object_in(folder / EXPORT_FILE)
     try:
+        if not all(isinstance(content[name], dict) for name in ("model", "questions")):
+            raise TypeError("model and questions are mappings")
+        asked = content["questions"].get("questions", [])
+        if not isinstance(asked, list) or not all(isinstance(one, dict) for one in asked):
+            raise TypeError("the questions are a list of mappings")
         base, place = base_of(content["model"]), str(folder.resolve())
         model, questions = with_base(content["model"], place), processors_at(content["questions"], base, place)
         return TunedFiles(folder, folder, model, {}, questions, None, content["weights_sha256"], base)
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{folder / EXPORT_FILE}: damaged ({error!r}); run `emovit convert` again") from None
+        raise UserError(
+            f"{folder / EXPORT_FILE}: damaged ({type(error).__name__}: {error}); run `emovit convert` again"
+        ) from None
 
 
 def _object_in(path: Path) -> dict[str, Any]:

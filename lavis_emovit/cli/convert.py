@@ -9,7 +9,7 @@ import typer
 from typer import Argument, Option
 
 from lavis_emovit.errors import WeightsError
-from lavis_emovit.paths import expand_home, find_checkpoint
+from lavis_emovit.paths import ARCHIVE_SUFFIX, expand_home, find_checkpoint
 
 app = typer.Typer(help="Convert weights between LAVIS, transformers and checkpoints of runs.", add_completion=False)
 
@@ -19,8 +19,8 @@ def convert(
     source: Annotated[
         str,
         Argument(
-            help="A LAVIS .pth file, a transformers folder or hub id, a run or its checkpoint folder, a folder of "
-            "peft, or a .safetensors file."
+            help="A LAVIS .pth file, a transformers folder or hub id, a run, its checkpoint folder or archive, a "
+            "folder of peft, or a .safetensors file."
         ),
     ],
     target: Annotated[
@@ -47,7 +47,7 @@ def convert(
     from lavis_emovit.models.catalogue import converter_of
 
     folder, tuned = expand_home(source), None
-    if find_checkpoint(folder) is not None:
+    if folder.suffix == ARCHIVE_SUFFIX or find_checkpoint(folder) is not None:
         tuned = find_tuned(folder)
         source = str(tuned.checkpoint[0]) if tuned.checkpoint is not None else source
     converter = converter_of(source, base)

@@ -70,22 +70,30 @@ def _results(tuned: TunedFiles) -> Iterator[str]:
         content = load_json(path.read_bytes())
         is_of_it = tuned.checkpoint is not None and content["checkpoint"] == tuned.checkpoint[0].name
         splits = {name: stages for name, stages in content["splits"].items() if "after" in stages}
-    except (ValueError, AttributeError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: damaged ({error!r}); evaluate the run again") from None
-    if not is_of_it or not splits:
+        rows = [row for name, stages in splits.items() for row in _rows(name, stages)]
+    except (ValueError, AttributeError, KeyError, TypeError):
+        raise UserError(
+            f"{path}: damaged: these are not the metrics of a run. Delete it and start the run again, which evaluates "
+            "its weights."
+        ) from None
+    if not is_of_it or not rows:
         return
     yield ""
     yield "## Results"
     yield ""
     yield "| benchmark | images | number | before tuning | after tuning | 95 % interval |"
     yield "|---|---:|---|---:|---:|---|"
-    for name, stages in splits.items():
-        numbers, earlier = stages["after"], stages.get("before", {})
-        for key, value in numbers.items():
-            interval = numbers.get(f"{key}_interval")
-            if not isinstance(value, float) or interval is None:
-                continue
-            low, high = (interval["low"], interval["high"]) if isinstance(interval, dict) else interval
-            first = f"{earlier[key]:.3f}" if isinstance(earlier.get(key), float) else ""
-            what = f"{markdown_text(name)} | {numbers.get('num_samples', '')} | {markdown_text(key)}"
-            yield f"| {what} | {first} | {value:.3f} | {low:.3f} to {high:.3f} |"
+    yield from rows
+
+
+def _rows(name: str, stages: Mapping[str, Any]) -> Iterator[str]:
+    """The rows of a benchmark; KeyError, TypeError, ValueError or AttributeError for what no run writes."""
+    numbers, earlier = stages["after"], stages.get("before", {})
+    for key, value in numbers.items():
+        interval = numbers.get(f"{key}_interval")
+        if not isinstance(value, float) or interval is None:
+            continue
+        low, high = (interval["low"], interval["high"]) if isinstance(interval, dict) else interval
+        first = f"{earlier[key]:.3f}" if isinstance(earlier.get(key), float) else ""
+        what = f"{markdown_text(name)} | {numbers.get('num_samples', '')} | {markdown_text(key)}"
+        yield f"| {what} | {first} | {value:.3f} | {low:.3f} to {high:.3f} |"

@@ -12,6 +12,7 @@ import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -273,3 +274,44 @@ def test_two_commands_that_load_a_new_archive_at_once_unpack_it_once(
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(find_tuned, [tmp_path / "m.emovit"] * 2)
     assert first == second
+
+
+@pytest.mark.parametrize(
+    "stages",
+    [
+        {"after": None},
+        {"after": [0.5]},
+        "after",
+        {"after": {"accuracy": 0.5, "accuracy_interval": [0.1]}},
+        {"after": {"accuracy": 0.5, "accuracy_interval": {"low": "x", "high": None}}},
+        {"after": {"accuracy": 0.5, "accuracy_interval": [0.1, 0.9]}, "before": None},
+    ],
+)
+def test_damaged_metrics_are_named_on_packing(stages: Any, run: SimpleNamespace, capsys: Any) -> None:
+    shutil.copytree(run.folder, "copy")
+    content = json.loads(Path("copy/metrics.json").read_text())
+    Path("copy/metrics.json").write_text(json.dumps({**content, "splits": {"test": stages}}))
+    assert main(["pack", "copy", "copy.emovit"]) == 2
+    assert "copy/metrics.json: damaged: these are not the metrics of a run. Delete it" in capsys.readouterr().err
+    assert not Path("copy.emovit").exists()
+
+
+@pytest.mark.parametrize("change", [{"model": [1]}, {"questions": None}, {"questions": {"questions": [1]}}])
+def test_a_damaged_file_of_an_exported_folder_is_named(change: dict, run: SimpleNamespace, capsys: Any) -> None:
+    assert main(["convert", str(run.folder), "exported"]) == 0
+    path = Path("exported/emovit.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    Path("exported/README.md").unlink()
+    assert main(["push", "exported", "some/model", "--dry-run"]) == 2
+    assert f"{path}: damaged" in capsys.readouterr().err
+
+
+def test_an_archive_is_converted_as_its_run_is(run: SimpleNamespace, capsys: Any) -> None:
+    assert main(["pack", str(run.folder), "copy.emovit"]) == 0
+    assert main(["convert", "copy.emovit", "from_archive"]) == 0
+    assert main(["convert", str(run.folder), "from_run"]) == 0
+    archived, direct = (Path(name, "model.safetensors").read_bytes() for name in ("from_archive", "from_run"))
+    assert archived == direct
+    Path("damaged.emovit").write_bytes(Path("copy.emovit").read_bytes()[:1000])
+    assert main(["convert", "damaged.emovit", "nothing"]) == 2
+    assert "damaged.emovit: damaged, or not an archive" in capsys.readouterr().err

@@ -547,3 +547,23 @@ def test_learning_rates_of_parts_share_a_chart(make_run):
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     page = write_report(run).read_text()
     assert "Learning rate of each part by step: projector 0.001 to 0.001; language_model 0 to 0.0002." in page
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"event": "step", "loss": 1.0},
+        {"event": "eval", "step": 1, "metrics": [0.5]},
+        {"event": "epoch", "num_images": {"faces": 4}},
+        {"event": "epoch", "step": 1, "num_images": {"faces": "x"}},
+        {"event": "dropped", "step": 1, "num_dropped": {"faces": None}, "num_samples": {"faces": 1}, "reasons": {}},
+        {"event": "dropped", "step": 1, "num_dropped": {"faces": 1}, "num_samples": 3, "reasons": {}},
+        {"event": "answers", "step": 1, "record_id": "a", "question": "Why?", "answers": [1]},
+        {"event": "answers", "step": 1, "answers": [{"text": "x", "rewards": {}, "reward": 1, "advantage": 0}]},
+    ],
+)
+def test_a_line_of_the_log_of_another_form_is_counted(make_run, row):
+    run = make_run(num_images=0)
+    with (run / "log.jsonl").open("a") as log:
+        log.write(json.dumps(row) + "\n")
+    assert "log.jsonl has 1 lines that cannot be read" in page_of(write_report(run)).text

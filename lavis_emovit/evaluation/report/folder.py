@@ -153,15 +153,41 @@ def _read_log(folder: Folder) -> None:
             steps[row["step"]] = row
         elif row.get("event") == "eval" and isinstance(row.get("metrics"), Mapping):
             folder.evaluations.append(row)
-        elif row.get("event") == "answers" and row.get("answers"):
+        elif row.get("event") == "answers" and _is_group(row):
             folder.groups.append(row)
-        elif row.get("event") == "epoch" and isinstance(row.get("num_images"), Mapping):
+        elif row.get("event") == "epoch" and _are_counts(row, "num_images"):
             folder.epochs.append(row)
-        elif row.get("event") == "dropped" and isinstance(row.get("num_dropped"), Mapping):
+        elif row.get("event") == "dropped" and _are_counts(row, "num_dropped", "num_samples", "reasons"):
             folder.drops.append(row)
+        elif row.get("event") in ("step", "eval", "epoch", "dropped", "answers"):
+            num_damaged += 1
     folder.steps = [steps[step] for step in sorted(steps)]
     if num_damaged:
         folder.notes.append(f"log.jsonl has {num_damaged} lines that cannot be read; they are skipped.")
+
+
+def _are_counts(row: Mapping[str, Any], *names: str) -> bool:
+    """Whether a line of the log has a step, and numbers by dataset under these names."""
+    tables = [row.get(name) for name in names]
+    return "step" in row and all(
+        isinstance(table, Mapping) and all(isinstance(count, int) for count in table.values()) for table in tables
+    )
+
+
+def _is_group(row: Mapping[str, Any]) -> bool:
+    """Whether a line of the log has a question and its answers, all with the same rewards."""
+    answers = row.get("answers")
+    if not {"step", "record_id", "question"} <= row.keys() or not isinstance(answers, list) or not answers:
+        return False
+    return all(
+        isinstance(one, Mapping)
+        and isinstance(one.get("text"), str)
+        and isinstance(one.get("rewards"), Mapping)
+        and one["rewards"].keys() == answers[0]["rewards"].keys()
+        and all(isinstance(value, int | float) for value in (one.get("reward"), one.get("advantage")))
+        and all(isinstance(value, int | float) for value in one["rewards"].values())
+        for one in answers
+    )
 
 
 def _read_stages(folder: Folder) -> None:

@@ -415,5 +415,14 @@ def _note_origins(config: Any, texts: Any, path: tuple[str, ...], used: list[str
                 origins[place] = Origin(text, value, tuple(used))
 
 
+def reason_of(error: ValueError) -> str:
+    """Why content from outside is no model: the first problem of a ValidationError with its place, or a line."""
+    if not isinstance(error, ValidationError):
+        return str(error).partition("\n")[0]
+    first = error.errors()[0]
+    place = ".".join(map(str, first["loc"]))
+    return f"{place}: {first['msg']}" if place else first["msg"]
+
+
 def _short_hash(name: str) -> str:
     return hashlib.sha256(os.environ.get(name, "").encode()).hexdigest()[:8]

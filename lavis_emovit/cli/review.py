@@ -86,6 +86,8 @@ def _report(
     typer.echo(f"agreement on {found.num_shared} shared images (Krippendorff's alpha): {alpha}")
     for name in found.disputed[:20]:
         typer.echo(f"  disputed: {name}: " + ", ".join(f"{who} {one.label}" for who, one in sorted(made[name].items())))
+    if found.num_unknown:
+        typer.echo(f"decisions about {found.num_unknown} images that are not among these count nowhere", err=True)
     if len(found.disputed) > 20:
         typer.echo(f"  ... and {len(found.disputed) - 20} more; --disputed shows them on the page")
     if out is None:

@@ -7,13 +7,13 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.evaluation.sheets import COLUMNS, ENTRIES_NAME
 from lavis_emovit.files import parse_json, read_file
 from lavis_emovit.pages.decisions import change_file
-from lavis_emovit.settings import FrozenModel
+from lavis_emovit.settings import FrozenModel, reason_of
 
 CHOICES = ("A", "B", "tie", "")
 """What people can choose; the empty one skips an image."""
@@ -34,6 +34,12 @@ class Sheet(FrozenModel):
     sheet: str = Field(min_length=1)
     question: str = Field(min_length=1)
     entries: tuple[SheetEntry, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _numbers_differ(self) -> Sheet:
+        if len({entry.number for entry in self.entries}) < len(self.entries):
+            raise ValueError("two entries have the same number, so their choices would replace each other")
+        return self
 
 
 @dataclass(frozen=True)
@@ -94,4 +100,4 @@ def read_sheet(folder: Path) -> Sheet:
     try:
         return Sheet.model_validate(parse_json(read_file(path), str(path)))
     except ValueError as error:
-        raise DataError(f"{path}: damaged ({str(error).splitlines()[0]}); write the sheet again") from None
+        raise DataError(f"{path}: damaged ({reason_of(error)}); write the sheet again") from None

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lavis_emovit.clips.clip import Clip
 from lavis_emovit.clips.reading import film_strip
@@ -28,7 +28,7 @@ from lavis_emovit.generation.categorical import with_label
 from lavis_emovit.images import jpeg_of
 from lavis_emovit.pages.decisions import add_line
 from lavis_emovit.records import EmotionRecord, find_image_root, read_records
-from lavis_emovit.settings import FrozenModel
+from lavis_emovit.settings import FrozenModel, reason_of
 from lavis_emovit.tuned.predictions import ImagePrediction
 
 Action = Literal["accept", "correct", "skip"]
@@ -52,6 +52,12 @@ class Decision(FrozenModel):
     shown: str | None
     label: str | None
     decided_at: str
+
+    @model_validator(mode="after")
+    def _label_fits_the_action(self) -> Decision:
+        if (self.label is None) != (self.action == "skip"):
+            raise ValueError("a skipped image has no label, and any other decision has one")
+        return self
 
 
 @dataclass(frozen=True)
@@ -86,12 +92,14 @@ class Agreement:
         reviewers: name -> images with a label, skipped ones left out.
         num_shared: images with labels of at least two people.
         disputed: names of those with different labels.
+        num_unknown: images with a decision that are not in the review.
     """
 
     alpha: float | None
     reviewers: dict[str, int]
     num_shared: int
     disputed: tuple[str, ...]
+    num_unknown: int
 
 
 def open_review(path: Path, images: Path | None = None, labels: str | None = None) -> Review:
@@ -151,10 +159,12 @@ def _lines(path: Path, kind: type[ModelT], problem: str) -> Iterator[ModelT]:
         try:
             yield kind.model_validate(load_json(line, unique_keys=True))
         except ValueError as error:
-            raise DataError(f"{path}:{number}: {problem} ({str(error).splitlines()[0]})") from None
+            raise DataError(f"{path}:{number}: {problem} ({reason_of(error)})") from None
 
 
 def _record(row: ImagePrediction, root: Path, label_set: LabelSet) -> EmotionRecord:
+    if "\0" in row.image:
+        raise UserError(f"{row.image!r}: has a null byte, which no path can have")
     path = (root / row.image).resolve()
     if not path.is_relative_to(root):
         raise UserError(f"{row.image}: is not below {root}; pass the folder of all images by --images")
@@ -221,7 +231,7 @@ def agreement(review: Review, decisions: dict[str, dict[str, Decision]]) -> Agre
     counts = Counter(reviewer for unit in units.values() for reviewer in unit)
     disputed = tuple(name for name, unit in shared.items() if len(set(unit.values())) > 1)
     alpha = nominal_alpha([list(unit.values()) for unit in shared.values()])
-    return Agreement(alpha, dict(sorted(counts.items())), len(shared), disputed)
+    return Agreement(alpha, dict(sorted(counts.items())), len(shared), disputed, len(decisions.keys() - units.keys()))
 
 
 def reviewed_records(

@@ -127,3 +127,12 @@ def test_wrong_input_is_named(sheet: Sheet, tmp_path: Path) -> None:
     Path("sheet/sheet.json").write_text('{"sheet": "s1", "question": "?", "entries": []}')
     with pytest.raises(DataError, match=r"sheet\.json: damaged"):
         read_sheet(Path("sheet"))
+
+
+def test_entries_with_the_same_number_are_refused(sheet: Sheet) -> None:
+    path = Path("sheet/sheet.json")
+    content = json.loads(path.read_text())
+    content["entries"][1]["number"] = 1
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"sheet\.json: damaged \(.*two entries have the same number"):
+        read_sheet(Path("sheet"))

@@ -217,3 +217,30 @@ def test_decisions_may_have_a_byte_order_mark_and_blank_lines(records: Path, cap
     Path("reviews.jsonl").write_text(json.dumps(made)[:-1] + ', "label": "fear"}\n')
     assert main(["review", "records.jsonl", "--agreement"]) == 2
     assert "the key 'label' is repeated" in capsys.readouterr().err
+
+
+def test_decisions_about_other_images_are_counted(records: Path, decided: Callable[..., None], capsys: Any) -> None:
+    decided("Ada", "awe", "fear")
+    line = json.loads(Path("reviews.jsonl").read_text().splitlines()[0])
+    with Path("reviews.jsonl").open("a") as file:
+        file.writelines(json.dumps({**line, "name": name}) + "\n" for name in ("s/gone", "s/gone", "t/0"))
+    assert main(["review", str(records), "--agreement", "--out", "reviewed.jsonl"]) == 0
+    assert "decisions about 2 images that are not among these count nowhere" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("action", "label"), [("skip", "awe"), ("accept", None), ("correct", None)])
+def test_a_label_that_contradicts_its_action_is_no_decision(
+    action: str, label: str | None, records: Path, decided: Callable[..., None], capsys: Any
+) -> None:
+    decided("Ada", "awe")
+    line = json.loads(Path("reviews.jsonl").read_text())
+    Path("reviews.jsonl").write_text(json.dumps({**line, "action": action, "label": label}) + "\n")
+    assert main(["review", str(records), "--agreement"]) == 2
+    assert "reviews.jsonl:1: not a decision (" in capsys.readouterr().err
+
+
+def test_a_path_with_a_null_byte_is_refused(records: Path, capsys: Any) -> None:
+    row = {"image": "a\0.png", "emotion": "awe", "probabilities": {"awe": 0.6, "fear": 0.4}, "confidence": 0.6}
+    Path("predictions.jsonl").write_text(json.dumps(row) + "\n")
+    assert main(["review", "predictions.jsonl", "--agreement"]) == 2
+    assert "has a null byte, which no path can have" in capsys.readouterr().err

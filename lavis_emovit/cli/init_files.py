@@ -96,8 +96,6 @@ def write_new_files(texts: Mapping[Path, str]) -> None:
 def dataset_text(name: str, data: Path, proposal: Proposal, preparation: Mapping[str, Any], storage: str) -> str:
     """The YAML file of the dataset; for shards, `preparation` has the path of each split's index."""
     instructions: dict[str, Any] = {"categorical": {"wordings": [1], "option_order": "fixed"}}
-    if proposal.source == "records":
-        instructions = {"categorical": None}
     if proposal.kind == "valence_arousal":
         instructions = {"categorical": None, "affect": {"about": None}}
     annotations = {

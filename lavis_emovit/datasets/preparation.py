@@ -160,7 +160,7 @@ def _prepare(
     records: Iterable[EmotionRecord] = prepare.resplit(reader.read(), reader.image_root, root=root)
     instructions = prepare.instructions
     if instructions.categorical is not None and instructions.is_template_only:
-        records = add_categorical(records, **instructions.categorical.model_dump())
+        records = add_categorical(records, only_missing=True, **instructions.categorical.model_dump())
     if instructions.affect is not None and instructions.is_template_only:
         records = add_affect(records, **instructions.affect.model_dump())
     count = write_records(storage / RECORDS_NAME, records)

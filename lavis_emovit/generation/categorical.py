@@ -29,10 +29,16 @@ WRITTEN_PARTS = frozenset({"answer", "confidence"})
 AFFECT_PROVENANCE = "template:affect"  # first part of the provenance of questions for valence and arousal
 
 
-def add_categorical(records: Iterable[EmotionRecord], **options: Any) -> Iterator[EmotionRecord]:
-    """Append the `categorical_instruction` to every record with an emotion; other records stay unchanged."""
+def add_categorical(
+    records: Iterable[EmotionRecord], *, only_missing: bool = False, **options: Any
+) -> Iterator[EmotionRecord]:
+    """Append the `categorical_instruction` to every record with an emotion; other records stay unchanged.
+
+    With `only_missing`, also those that have a categorical instruction.
+    """
     for record in records:
-        if record.emotion is not None:
+        is_asked = only_missing and any(one.kind == "categorical" for one in record.instructions)
+        if record.emotion is not None and not is_asked:
             instructions = [*record.instructions, categorical_instruction(record, **options)]
             record = record.model_copy(update={"instructions": instructions})
         yield record

@@ -129,6 +129,19 @@ def test_records_of_an_import_are_data_too(init, mypics, tmp_path):
         _prepared(config, "again")
 
 
+def test_records_without_instructions_get_the_question_for_their_label(init, mypics):
+    """As corrections of `emovit demo` and reviewed predictions are, beside records that have instructions."""
+    assert main(["data", "import", "folder", "mypics", "--out", "mypics/r.jsonl"]) == 0
+    rows = [json.loads(line) for line in Path("mypics/r.jsonl").read_text().splitlines()]
+    bare = [{**row, "instructions": []} if number % 2 else row for number, row in enumerate(rows)]
+    Path("mypics/r.jsonl").write_text("".join(json.dumps(row) + "\n" for row in bare))
+    code, _, errors = init("mypics/r.jsonl", "--name", "corrected")
+    assert code == 0, errors
+    found, _ = _prepared(Config.load("corrected.yaml"), "corrected")
+    kinds = [[one.kind for one in record.instructions] for records in found.values() for record in records]
+    assert kinds == [["categorical"]] * 31
+
+
 def test_records_without_a_usable_image_name_the_command_that_stores_their_folder(init, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     records = [

@@ -10,7 +10,7 @@ import bisect
 import functools
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from lavis_emovit.emotion import answer_phrases as phrases
 
@@ -47,8 +47,7 @@ class EmotionAnswer:
     status: AnswerStatus
 
 
-@dataclass(frozen=True)
-class _Mention:
+class _Mention(NamedTuple):
     """A word or phrase that names a label: tokens [first, last], characters [start, end)."""
 
     label: str
@@ -70,7 +69,13 @@ class Text:
     @functools.cached_property
     def _spans(self) -> list[tuple[int, int]]:
         """Start and end of each token; most texts that are read name nothing and need none."""
-        return [match.span() for match in _TOKEN.finditer(self.plain)]
+        spans = []
+        end = 0
+        for token in self.tokens:
+            start = self.plain.index(token, end)  # only spaces are between two tokens
+            end = start + len(token)
+            spans.append((start, end))
+        return spans
 
     @functools.cached_property
     def starts(self) -> list[int]:
@@ -112,15 +117,8 @@ class Text:
 
     def find(self, words: Words) -> list[_Mention]:
         """All mentions, also inside idioms."""
-        # Most tokens begin no form: neither as they are, nor without "un", "less" or "'s".
-        begins = [
-            i
-            for i, token in enumerate(self.tokens)
-            if token in words.first_words
-            or token[-2:] in ("ss", "ly", "'s")
-            or token[:2] == "un"
-            or token in phrases.ANTONYMS
-        ]
+        first_words = words.first_words
+        begins = [i for i, token in enumerate(self.tokens) if token in first_words or _may_derive(token)]
         found: list[_Mention] = []
         for i in begins:
             if found and i <= found[-1].last:
@@ -160,6 +158,12 @@ class Text:
             opens = opens_sentence or not re.search(r"\w", before)
             return not (opens or before in phrases.CONTENT_BEFORE or after in phrases.CONTENT_AFTER)
         return self.in_idiom(mention.start)
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _may_derive(token: str) -> bool:
+    """Whether a token may name a form in another way than as it is: without "un", "less" or "'s", or by an antonym."""
+    return token[-2:] in ("ss", "ly", "'s") or token[:2] == "un" or token in phrases.ANTONYMS
 
 
 def plain_text(reply: str) -> str:
@@ -250,15 +254,16 @@ def _is_not_shared(text: Text, position: int) -> bool:
 def _bare_answer(text: Text) -> EmotionAnswer | None:
     plain, words = text.plain, text.words
     sentences = [part for part in phrases.SENTENCE_END.split(plain) if part.strip()]
-    bare = [_bare_label(sentence, words) for sentence in sentences]
-    if bare and bare[0] and set(bare) <= {bare[0], None} and not plain.lstrip().startswith("?"):
+    label = _bare_label(sentences[0], words) if sentences else None
+    others = {_bare_label(sentence, words) for sentence in sentences[1:]} if label else set()
+    if label and others <= {label, None} and not plain.lstrip().startswith("?"):
         if phrases.UNCHECKED.search(sentences[0]):
             return None
         start = plain.index(sentences[0])
         # A denial follows the label, "anger: 0", or its sentence, "anger? no".
         ends = [start + match.end() for match in WORD.finditer(sentences[0]) if not match.group().isdigit()]
         is_denied = any(_denied_after(plain, end) for end in (ends[-1], start + len(sentences[0])))
-        return None if is_denied else EmotionAnswer(bare[0], "ok")
+        return None if is_denied else EmotionAnswer(label, "ok")
     return None
 
 

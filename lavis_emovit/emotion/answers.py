@@ -72,8 +72,9 @@ def labels_named(text: str, label_set: LabelSet) -> set[str]:
 
 def may_claim(text: str, labels: Collection[str], label_set: LabelSet) -> bool:
     """Whether the letters of one of some labels occur in a text; if not, `read_emotion` finds none of these labels."""
-    plain, words = text_and_words(text, label_set)
-    return any(form[0] in plain for form, label in words.items() if label in labels)
+    forms = _forms(label_set)
+    plain = plain_text(_with_stand_ins(folded(text), forms))
+    return any(any(map(plain.__contains__, forms.first_words.get(label, ()))) for label in labels)
 
 
 def text_and_words(text: str, label_set: LabelSet) -> tuple[str, Words]:
@@ -103,6 +104,7 @@ class _Forms(NamedTuple):
     stand_ins: dict[str, str]
     marked: re.Pattern[str]
     vocabulary: Vocabulary
+    first_words: dict[str, tuple[str, ...]]  # label -> first words of its forms, less those with another in them
 
 
 @functools.lru_cache(maxsize=64)
@@ -126,7 +128,18 @@ def _forms(label_set: LabelSet) -> _Forms:
         if len(labels) == 1:
             words.setdefault(tokens, next(iter(labels)))
     longest_first = sorted(stand_ins, key=len, reverse=True)
-    return _Forms(words, stand_ins, re.compile("|".join(map(_pattern, longest_first)) or "(?!)"), vocabulary_of(words))
+    marked = re.compile("|".join(map(_pattern, longest_first)) or "(?!)")
+    return _Forms(words, stand_ins, marked, vocabulary_of(words), _first_words(words))
+
+
+def _first_words(words: Words) -> dict[str, tuple[str, ...]]:
+    found: dict[str, set[str]] = {}
+    for form, label in words.items():
+        found.setdefault(label, set()).add(form[0])
+    return {
+        label: tuple(word for word in firsts if not any(other in word for other in firsts - {word}))
+        for label, firsts in found.items()
+    }
 
 
 def _pattern(spelt: str) -> str:

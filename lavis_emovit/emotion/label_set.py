@@ -57,8 +57,15 @@ class LabelSet:
 
     def opposites(self, label: str) -> frozenset[str]:
         """The positive labels for a negative one and the reverse; none for a neutral one."""
-        mine = self.polarity.get(self.canonical(label), NEUTRAL)
-        return frozenset(one for one, other in self.polarity.items() if NEUTRAL not in (mine, other) and mine != other)
+        return self._opposites[label if label in self._opposites else self.canonical(label)]
+
+    @functools.cached_property
+    def _opposites(self) -> dict[str, frozenset[str]]:
+        sides = {label: self.polarity.get(label, NEUTRAL) for label in self.labels}
+        return {
+            label: frozenset(one for one in self.labels if NEUTRAL not in (mine, sides[one]) and mine != sides[one])
+            for label, mine in sides.items()
+        }
 
 
 _STRAIGHT = str.maketrans("\u2018\u2019\u02bc\u201c\u201d\u2014\u2212", "'''\"\";-")

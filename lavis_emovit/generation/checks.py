@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -119,14 +120,17 @@ def contradicts_label(answer: str, label: str, label_set: LabelSet) -> bool:
     return may_claim(claims, opposite, label_set) and read_emotion(claims, label_set).label in opposite
 
 
-def is_english(text: str) -> bool:
-    """Whether a text has Latin letters and, if it is long enough, common English words."""
+def is_english(text: str, words: Sequence[str] | None = None) -> bool:
+    """Whether a text has Latin letters and, if it is long enough, common English words.
+
+    `words` are those of the text with its case folded, if they are known.
+    """
     if not text.isascii():
         letters = [character for character in text if character.isalpha()]
         latin = sum(character.isascii() or "\u00c0" <= character <= "\u024f" for character in letters)
         if latin < _MIN_SHARE_OF_LATIN_LETTERS * len(letters):
             return False
-    words = _WORD.findall(text.casefold())
+    words = _WORD.findall(text.casefold()) if words is None else words
     if len(words) < _MIN_WORDS_FOR_LANGUAGE:
         return bool(words)
     return sum(map(_COMMON_WORDS.__contains__, words)) >= _MIN_SHARE_OF_COMMON_WORDS * len(words)

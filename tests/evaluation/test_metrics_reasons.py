@@ -16,7 +16,7 @@ import pytest
 
 from lavis_emovit.chat.request import ChatImage
 from lavis_emovit.chat.settings import ChatSettings
-from lavis_emovit.emotion.answer_reasons import emotion_of_reason, has_words_for, without_labels
+from lavis_emovit.emotion.answer_reasons import emotions_of_reason, has_words_for, without_labels
 from lavis_emovit.emotion.labels import get_label_set
 from lavis_emovit.evaluation.judging import JudgeSettings, judged_reasons, read_reason, reason_request
 from lavis_emovit.evaluation.metrics.instruction_answers import rouge_l
@@ -38,8 +38,7 @@ MIKELS = get_label_set("mikels8")
     ],
 )
 def test_the_emotion_of_a_reason(reason, masked, plain):
-    assert emotion_of_reason(reason, MIKELS) == masked
-    assert emotion_of_reason(reason, MIKELS, mask=False) == plain
+    assert emotions_of_reason(reason, MIKELS) == (plain, masked)
 
 
 def test_labels_are_removed_in_every_form():

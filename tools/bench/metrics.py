@@ -1,4 +1,4 @@
-"""Measure all metrics with 1,000 bootstrap samples on as many predictions as EmoSet has test images.
+"""Measure all metrics with 1,000 bootstrap samples on 20,000 predictions; EmoSet has 17,716 test images.
 
     python tools/bench/metrics.py
 
@@ -51,7 +51,7 @@ from lavis_emovit.evaluation.metrics.statements import statement_metrics  # noqa
 from lavis_emovit.evaluation.metrics.wheels import word_metrics  # noqa: E402
 from lavis_emovit.evaluation.predictions import PredictionRow  # noqa: E402
 
-NUM_ROWS = 17_716
+NUM_ROWS = 20_000
 NUM_RESAMPLES = 1000
 UNITS = (1, 2, 4, 5, 6, 9, 12, 15, 17, 20, 25, 26)
 LABEL_FAMILIES = ("classification", "levels", "soft labels", "comparison of two models")

@@ -14,7 +14,7 @@ import numpy as np
 
 from lavis_emovit.errors import DataError
 from lavis_emovit.evaluation.metrics.comparison import NumbersComparison, answered_by_both, compare_numbers
-from lavis_emovit.evaluation.metrics.dimensional import features_of, most
+from lavis_emovit.evaluation.metrics.dimensional import agreement_features, filled_in, most
 from lavis_emovit.evaluation.metrics.registry import Headline, MeasuredRows, Metric, register_metric
 from lavis_emovit.evaluation.metrics.resampling import NUM_RESAMPLES, Resamples
 from lavis_emovit.evaluation.metrics.results import Interval, Result
@@ -25,6 +25,7 @@ from lavis_emovit.evaluation.predictions import PredictionRow
 FACS_INTENSITIES = (0.0, 5.0)
 
 _UNIT = re.compile(r"AU(\d+)$")
+_FEATURES_AT_ONCE = 500_000  # rows of all units that are measured together; nine numbers each, 36 MB
 
 
 class UnitMetrics(Result):
@@ -98,12 +99,11 @@ def action_unit_metrics(
     if not names:
         raise DataError("no row has a true value for an action unit (a key such as 'AU12' in true_values)")
     resamples = resamples_of(answered, group_by, num_resamples)
-    found = [_measure_unit(answered, name, threshold, intensity_scale, resamples) for name in names]
+    found = _measure_units(answered, names, threshold, intensity_scale, resamples)
     f1s = [(one.metrics.f1, one.f1s) for one in found if one.metrics.f1 is not None]
     iccs = [(one.metrics.icc, one.iccs) for one in found if one.metrics.icc is not None]
-    decisions_NF = np.sum([one.decisions for one in found], axis=0)
-    micro_f1 = float(_f1(decisions_NF.sum(axis=0)))
-    micro_f1_R = _f1(resamples.sums(decisions_NF))
+    micro_f1 = float(_f1(np.sum([one.decisions for one in found], axis=0)))
+    micro_f1_R = _f1(np.sum([one.resampled_decisions for one in found], axis=0))
     mean_f1, mean_f1_interval = _mean_of_units(f1s, resamples)
     mean_icc, mean_icc_interval = _mean_of_units(iccs, resamples)
     return ActionUnitMetrics(
@@ -144,23 +144,48 @@ def intraclass_correlation(sums_RF: np.ndarray) -> np.ndarray:
         return np.where((count < 2) | (spread <= 1e-12 * scale), np.nan, both / spread)
 
 
+class _Unit(NamedTuple):
+    """A unit in M rows with a true value for it, and in all N rows as numbers that are added up."""
+
+    name: str
+    is_active: np.ndarray  # [M]
+    predicted_active: np.ndarray  # [M]
+    num_invalid: int
+    # [N, 3 or 9], 1 where it is a hit, active, predicted; then, with intensities, the terms of the ICC.
+    features: np.ndarray
+
+
 class _MeasuredUnit(NamedTuple):
-    """A unit, with its numbers for each row and on the resamples."""
+    """A unit, with its numbers on the resamples."""
 
     metrics: UnitMetrics
-    decisions: np.ndarray  # [N, 3], 1 where it is a hit, active, predicted
+    decisions: np.ndarray  # [3], how often it is a hit, active, predicted
+    resampled_decisions: np.ndarray  # [R, 3]
     f1s: np.ndarray  # [R]
     iccs: np.ndarray  # [R]
 
 
-def _measure_unit(
+def _measure_units(
     rows: Sequence[PredictionRow],
-    name: str,
+    names: Sequence[str],
     threshold: float,
     intensity_scale: tuple[float, float] | None,
     resamples: Resamples,
-) -> _MeasuredUnit:
-    """The metrics of one unit."""
+) -> list[_MeasuredUnit]:
+    """The metrics of each unit; several units go through the resamples together."""
+    at_once = max(1, _FEATURES_AT_ONCE // len(rows))
+    found = []
+    for start in range(0, len(names), at_once):
+        units = [_unit(rows, name, threshold, intensity_scale) for name in names[start : start + at_once]]
+        sums_RF = resamples.sums(np.hstack([unit.features for unit in units]))
+        parts = np.split(sums_RF, len(units), axis=1)
+        found += [_measured(unit, part_RF, resamples) for unit, part_RF in zip(units, parts)]
+    return found
+
+
+def _unit(
+    rows: Sequence[PredictionRow], name: str, threshold: float, intensity_scale: tuple[float, float] | None
+) -> _Unit:
     known, true_M, predicted_M = value_arrays(rows, name)
     if not known:
         raise DataError(f"no row has a true value for '{name}', so it cannot be measured")
@@ -168,33 +193,42 @@ def _measure_unit(
     thresholds_M = np.array([rows[i].active_from(name, threshold) for i in known])
     is_active_M = true_M >= thresholds_M
     predicted_active_M = np.where(is_valid_M, np.where(is_valid_M, predicted_M, 0.0) >= thresholds_M, ~is_active_M)
-    decisions_NF = np.zeros((len(rows), 3))
-    decisions_NF[known] = np.column_stack([is_active_M & predicted_active_M, is_active_M, predicted_active_M])
-    hits, support, predicted = (int(total) for total in decisions_NF.sum(axis=0))
-    f1_R = _f1(resamples.sums(decisions_NF))
+    features_MF = np.column_stack([is_active_M & predicted_active_M, is_active_M, predicted_active_M])
+    if intensity_scale is not None:
+        is_graded_M = np.array([name not in (rows[i].occurrence_only or ()) for i in known])
+        filled_M = filled_in(true_M, predicted_M, intensity_scale)
+        products_MF = agreement_features(true_M, filled_M)[:, :6] * is_graded_M[:, None]
+        features_MF = np.hstack([features_MF, products_MF])
+    features_NF = np.zeros((len(rows), features_MF.shape[1]))
+    features_NF[known] = features_MF
+    return _Unit(name, is_active_M, predicted_active_M, int((~is_valid_M).sum()), features_NF)
+
+
+def _measured(unit: _Unit, sums_RF: np.ndarray, resamples: Resamples) -> _MeasuredUnit:
+    totals_F = unit.features.sum(axis=0)
+    hits, support, predicted = (int(total) for total in totals_F[:3])
+    f1_R = _f1(sums_RF[:, :3])
     f1 = 2 * hits / (support + predicted) if support + predicted else None
     icc, icc_R = None, np.empty(0)
-    if intensity_scale is not None:
-        is_graded_N = np.array([name not in (row.occurrence_only or ()) for row in rows])
-        products_NF = features_of(rows, name, intensity_scale)[:, :6] * is_graded_N[:, None]
-        value = float(intraclass_correlation(products_NF.sum(axis=0)[None])[0])
+    if len(totals_F) > 3:
+        value = float(intraclass_correlation(totals_F[None, 3:])[0])
         icc = value if np.isfinite(value) else None
-        icc_R = intraclass_correlation(resamples.sums(products_NF))
+        icc_R = intraclass_correlation(sums_RF[:, 3:])
     metrics = UnitMetrics(
-        name=name,
-        num_samples=len(known),
-        num_invalid=int((~is_valid_M).sum()),
+        name=unit.name,
+        num_samples=len(unit.is_active),
+        num_invalid=unit.num_invalid,
         support=support,
         predicted=predicted,
         precision=hits / predicted if predicted else None,
         recall=hits / support if support else None,
         f1=f1,
         f1_interval=None if f1 is None else resamples.interval(f1_R, f1, (0.0, 1.0)),
-        accuracy=float((is_active_M == predicted_active_M).mean()),
+        accuracy=float((unit.is_active == unit.predicted_active).mean()),
         icc=icc,
         icc_interval=None if icc is None else resamples.interval(icc_R, icc),
     )
-    return _MeasuredUnit(metrics, decisions_NF, f1_R, icc_R)
+    return _MeasuredUnit(metrics, totals_F[:3], sums_RF[:, :3], f1_R, icc_R)
 
 
 def _f1(decisions_RF: np.ndarray) -> np.ndarray:
@@ -220,8 +254,8 @@ def _mean_on_resamples(values_UR: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _units_of(rows: Sequence[PredictionRow]) -> list[str]:
-    names = {name for row in rows for name in (row.true_values or {}) if _UNIT.match(name)}
-    return sorted(names, key=lambda name: int(name[2:]))
+    names = {name for row in rows for name in row.true_values or ()}
+    return sorted(filter(_UNIT.match, names), key=lambda name: int(name[2:]))
 
 
 def compare_action_units(
@@ -239,8 +273,8 @@ def compare_action_units(
     firsts, seconds, num_left_out = answered_by_both(before, after)
     resamples = resamples_of(firsts, group_by, num_resamples)
     names, sides = sorted({*_units_of(firsts)} & {*_units_of(seconds)}), ((firsts, seconds), thresholds)
-    found = [[_measure_unit(rows, name, at, None, resamples) for rows, at in zip(*sides)] for name in names]
-    found = [both for both in found if all(one.metrics.f1 is not None for one in both)]
+    measured = [_measure_units(rows, names, at, None, resamples) for rows, at in zip(*sides)]
+    found = [both for both in zip(*measured) if all(one.metrics.f1 is not None for one in both)]
     if not found:
         raise DataError("there is no action unit for which both models have an F1")
     values = [float(np.mean([one.metrics.f1 or 0.0 for one in of_model])) for of_model in zip(*found)]

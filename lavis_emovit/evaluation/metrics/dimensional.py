@@ -145,6 +145,11 @@ def farther_end(true_M: np.ndarray, scale: tuple[float, float]) -> np.ndarray:
     return np.where(true_M >= (low + high) / 2, low, high).astype(np.float64)
 
 
+def filled_in(true_M: np.ndarray, predicted_M: np.ndarray, scale: tuple[float, float]) -> np.ndarray:
+    """float64 [M], the predicted numbers, with the farther end of the scale in place of invalid ones."""
+    return np.where(np.isfinite(predicted_M), predicted_M, farther_end(true_M, scale))
+
+
 def agreement_features(true_M: np.ndarray, predicted_M: np.ndarray) -> np.ndarray:
     """float64 [M, 8], whose sums `agreements` takes: 1, x, y, x^2, y^2, x y, |x - y|, whether the signs agree."""
     x, y = true_M, predicted_M
@@ -181,8 +186,7 @@ def features_of(rows: Sequence[PredictionRow], name: str, scale: tuple[float, fl
     known, true_M, predicted_M = value_arrays(rows, name)
     if not known:
         raise DataError(f"no row has a true '{name}', so it cannot be measured (true_values has no such key)")
-    filled_M = np.where(np.isfinite(predicted_M), predicted_M, farther_end(true_M, scale))
-    features_MF = agreement_features(true_M, filled_M)
+    features_MF = agreement_features(true_M, filled_in(true_M, predicted_M, scale))
     features_NF = np.zeros((len(rows), features_MF.shape[1]))
     features_NF[known] = features_MF
     return features_NF

@@ -7,6 +7,7 @@ All of them are deterministic, need no model and know only English. For quality,
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 
@@ -73,17 +74,18 @@ def explanation_metrics(
     texts = [row.answer or "" for row in answered]
     reasons = [reason_of(text) for text in texts]
     right_N = np.array([row.prediction is not None and row.prediction == row.label for row in answered], dtype=float)
-    has_reason = [len(words_of(reason)) >= MIN_REASON_WORDS for reason in reasons]
+    has_reason = [_has_words(reason, MIN_REASON_WORDS) for reason in reasons]
     claims = [
         contradicts_label(reason, row.prediction, label_set)
         for row, reason, is_one in zip(answered, reasons, has_reason)
         if is_one and row.prediction is not None
     ]
     # Row by row: the words of all texts together need much memory.
-    shares, num_words, repeated = zip(
+    shares, num_words, repeated, english = zip(
         *(
-            (grounding(words, row.slices or {}), len(words), repetition(words))
-            for row, words in zip(answered, map(words_of, texts))
+            (grounding(words, row.slices or {}), len(words), repetition(words), is_english(text, words))
+            for row, text in zip(answered, texts)
+            for words in (words_of(text.casefold()),)
         )
     )
     grounded = [row for row, share in zip(answered, shares) if share is not None]
@@ -101,7 +103,7 @@ def explanation_metrics(
         num_words=float(np.mean(num_words)),
         num_sentences=float(np.mean([len(_SENTENCE.findall(text)) for text in texts])),
         repetition=float(np.mean(repeated)),
-        english=float(np.mean([is_english(text) for text in texts])),
+        english=float(np.mean(english)),
         finished=float(np.mean([text.rstrip("\"')\u201d ").endswith((".", "!", "?")) for text in texts])),
     )
 
@@ -118,6 +120,10 @@ def words_of(text: str) -> list[str]:
     return _WORD.findall(text)
 
 
+def _has_words(text: str, count: int) -> bool:
+    return sum(1 for _ in itertools.islice(_WORD.finditer(text), count)) == count
+
+
 def grounding(words: Sequence[str], slices: Mapping[str, str]) -> float | None:
     """The share of a record's facts that a text with these words mentions, or None if the record has no facts.
 
@@ -128,7 +134,17 @@ def grounding(words: Sequence[str], slices: Mapping[str, str]) -> float | None:
     if not facts:
         return None
     stems = set(map(stem, words))
-    return sum(any(map(stems.issuperset, _needed(fact))) for fact in facts) / len(facts)
+    return sum(_is_mentioned(fact, stems) for fact in facts) / len(facts)
+
+
+def mentions_any(words: Sequence[str], facts: Sequence[str]) -> bool:
+    """Whether a text with these words mentions one of some facts, as in `grounding`."""
+    stems = set(map(stem, words))
+    return any(_is_mentioned(fact, stems) for fact in facts)
+
+
+def _is_mentioned(fact: str, stems: set[str]) -> bool:
+    return any(map(stems.issuperset, _needed(fact)))
 
 
 def facts_of(slices: Mapping[str, str]) -> list[str]:
@@ -166,9 +182,8 @@ def stem(word: str) -> str:
 
 
 def repetition(words: Sequence[str]) -> float:
-    """The share of three-word sequences that occurred earlier in a text; 0 for fewer words."""
-    folded = [word.casefold() for word in words]
-    sequences = list(zip(folded, folded[1:], folded[2:]))
+    """The share of three-word sequences that occurred earlier in a text, whose case is folded; 0 for fewer words."""
+    sequences = list(zip(words, words[1:], words[2:]))
     return 1.0 - len(set(sequences)) / len(sequences) if sequences else 0.0
 
 

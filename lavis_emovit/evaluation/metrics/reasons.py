@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from lavis_emovit.emotion.answer_reasons import emotion_of_reason, has_words_for
+from lavis_emovit.emotion.answer_reasons import emotions_of_reason, has_words_for
 from lavis_emovit.emotion.labels import LabelSet
-from lavis_emovit.evaluation.metrics.explanations import facts_of, grounding, reason_of, words_of
+from lavis_emovit.evaluation.metrics.explanations import facts_of, mentions_any, reason_of, words_of
 from lavis_emovit.evaluation.metrics.instruction_answers import rouge_l
 from lavis_emovit.evaluation.metrics.registry import MeasuredRows, Metric, register_metric
 from lavis_emovit.evaluation.metrics.results import Interval, Result
@@ -94,9 +94,7 @@ def reason_metrics(
     if emotions is not None or has_words_for(label_set):
         reasons = [reason_of(row.answer or "") for row in answered]
         if emotions is None:
-            read = [
-                (emotion_of_reason(one, label_set, mask=False), emotion_of_reason(one, label_set)) for one in reasons
-            ]
+            read = [emotions_of_reason(one, label_set) for one in reasons]
             alone, masked = [one for one, _ in read], [one for _, one in read]
         else:
             alone = masked = [emotions.get(row.instance_id) for row in answered]
@@ -127,14 +125,14 @@ def _agreement(
     is_same_N = np.array([one is not None and one == row.prediction for one, row in zip(alone, rows)])
     reason_N = np.array([one is not None and one == row.label for one, row in zip(masked, rows)])
     both = (right_N & reason_N, right_N & ~reason_N, ~right_N & reason_N, ~right_N & ~reason_N)
-    resamples = resamples_of(rows, group_by)
+    intervals = resamples_of(rows, group_by).mean_intervals(np.column_stack([is_true_N, both[0]]).astype(np.float64))
     return {
         "eea": float(is_true_N.mean()),
-        "eea_interval": resamples.mean_interval(is_true_N.astype(np.float64)),
+        "eea_interval": intervals[0],
         "fcr": float((is_true_N & right_N).mean()),
         "epc": float(is_same_N.mean()),
         **{name: float(of_N.mean()) for name, of_N in zip(_QUADRANTS, both)},
-        "right_right_interval": resamples.mean_interval(both[0].astype(np.float64)),
+        "right_right_interval": intervals[1],
     }
 
 
@@ -169,11 +167,11 @@ def steps_of(answer: str) -> list[str]:
 
 def steps_by_words(row: PredictionRow, label_set: LabelSet) -> list[bool] | None:
     """Whether each step mentions a fact and contradicts nothing; None for a record without facts."""
-    slices = row.slices or {}
-    if row.label is None or not facts_of(slices):
+    facts = facts_of(row.slices or {})
+    if row.label is None or not facts:
         return None
     return [
-        bool(grounding(words_of(step), slices)) and not contradicts_label(step, row.label, label_set)
+        mentions_any(words_of(step), facts) and not contradicts_label(step, row.label, label_set)
         for step in steps_of(row.answer or "")
     ]
 

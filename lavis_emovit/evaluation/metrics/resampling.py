@@ -18,6 +18,7 @@ NUM_RESAMPLES = 1000
 LEVEL = 0.95
 _WEIGHTS_AT_ONCE = 4_000_000  # limits the memory of an array to 32 MB
 _WEIGHTS_IN_CACHE = 100_000  # 800 KB
+_WEIGHTS_IN_PRODUCT = 400_000  # 3.2 MB; a product of fewer is slower, and one of more leaves the cache
 _WEIGHTS_KEPT_AS_FLOATS = 2_500_000  # 20 MB
 _WEIGHTS_KEPT = 32_000_000  # up to 32 MB of resamples are kept for the next metric, as bytes
 
@@ -46,27 +47,33 @@ class Resamples:
         self.num_units = num_rows if groups_N is None else int(groups_N.max()) + 1
         self._groups_N, self._num_resamples, self._seed, self._level = groups_N, num_resamples, seed, level
 
-    def weights(self) -> Iterator[np.ndarray]:
-        """float64 [r, N], how often each row is in each resample, in parts of r until R are reached."""
+    def weights(self, at_once: int = _WEIGHTS_AT_ONCE) -> Iterator[np.ndarray]:
+        """float64 [r, N], how often each row is in each resample, in parts of r until R are reached.
+
+        A part has about `at_once` weights, and at least one resample.
+        """
         key = self.num_units, max(self.num_units, self.num_rows), self._num_resamples, self._seed
         is_small = self._num_resamples * self.num_units <= _WEIGHTS_KEPT
+        r = max(1, at_once // self.num_rows)
         for counts in _kept_draws(*key) if is_small else _draws(*key):
-            weights = np.asarray(counts, dtype=np.float64)
-            yield weights if self._groups_N is None else weights[:, self._groups_N]
+            for start in range(0, len(counts), r):
+                weights = np.asarray(counts[start : start + r], dtype=np.float64)
+                yield weights if self._groups_N is None else weights[:, self._groups_N]
 
     def sums(self, features_NF: np.ndarray) -> np.ndarray:
         """float64 [R, F], the sum of each feature over each resample."""
-        return np.concatenate([weights @ features_NF for weights in self.weights()])
+        # Each product copies the features, so the weights of many features are not divided further.
+        parts = self.weights(max(_WEIGHTS_IN_PRODUCT, features_NF.size))
+        return np.concatenate([weights @ features_NF for weights in parts])
 
     def means(self, features_NF: np.ndarray) -> np.ndarray:
         """float64 [R, F], the mean of each feature over each resample."""
-        return np.concatenate([(w @ features_NF) / w.sum(axis=1, keepdims=True) for w in self.weights()])
+        parts = self.weights(max(_WEIGHTS_IN_PRODUCT, features_NF.size))
+        return np.concatenate([(w @ features_NF) / w.sum(axis=1, keepdims=True) for w in parts])
 
     def per_resample(self, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
         """Join a function of weights [r, N] over all resamples; few at a time, so that they stay in the cache."""
-        at_once = max(1, _WEIGHTS_IN_CACHE // self.num_rows)
-        parts = (w[start : start + at_once] for w in self.weights() for start in range(0, len(w), at_once))
-        return np.concatenate([function(part) for part in parts])
+        return np.concatenate([function(part) for part in self.weights(_WEIGHTS_IN_CACHE)])
 
     def interval(
         self, values_R: np.ndarray, value: float, value_range: tuple[float, float] | None = None
@@ -101,9 +108,14 @@ class Resamples:
 
     def mean_interval(self, values_N: np.ndarray, value_range: tuple[float, float] = (0.0, 1.0)) -> Interval:
         """As `interval`, for the mean of one value a row; `value_range` has the least and the greatest possible one."""
-        interval = self.interval(self.means(values_N[:, None])[:, 0], float(values_N.mean()), value_range)
-        assert interval is not None
-        return interval
+        return self.mean_intervals(values_N[:, None], value_range)[0]
+
+    def mean_intervals(self, values_NF: np.ndarray, value_range: tuple[float, float] = (0.0, 1.0)) -> list[Interval]:
+        """As `mean_interval`, for the mean of each column."""
+        means_RF = self.means(values_NF)
+        pairs = zip(means_RF.T, values_NF.T)
+        found = [self.interval(means_R, float(values_N.mean()), value_range) for means_R, values_N in pairs]
+        return [interval for interval in found if interval is not None]
 
 
 def _draws(units: int, num_columns: int, num_resamples: int, seed: int) -> Iterator[np.ndarray]:

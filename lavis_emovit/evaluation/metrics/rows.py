@@ -117,10 +117,14 @@ def vote_matrix(rows: Sequence[PredictionRow], labels: Sequence[str]) -> np.ndar
 
 def value_arrays(rows: Sequence[PredictionRow], name: str) -> tuple[list[int], np.ndarray, np.ndarray]:
     """Indices of the M rows with a true number `name`; true values [M]; predicted ones [M], NaN if invalid."""
-    known = [i for i, row in enumerate(rows) if row.true_values is not None and name in row.true_values]
-    true_M = np.array([(rows[i].true_values or {})[name] for i in known], dtype=np.float64)
-    predicted = [(rows[i].values or {}).get(name) for i in known]
-    return known, true_M, np.array([np.nan if value is None else value for value in predicted], dtype=np.float64)
+    found = [
+        (i, row.true_values[name], None if row.values is None else row.values.get(name))
+        for i, row in enumerate(rows)
+        if row.true_values is not None and name in row.true_values
+    ]
+    known, true, predicted = zip(*found) if found else ((), (), ())
+    # numpy reads None as NaN.
+    return list(known), np.array(true, dtype=np.float64), np.array(predicted, dtype=np.float64)
 
 
 def resamples_of(rows: Sequence[PredictionRow], group_by: str | None, num_resamples: int = NUM_RESAMPLES) -> Resamples:

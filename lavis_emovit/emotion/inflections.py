@@ -64,9 +64,12 @@ _FAMILIES = tuple(
 def word_forms(label_set: LabelSet) -> dict[str, str]:
     """Every word or phrase, in lower case, that names a label of the set -> that label.
 
-    These are the labels, the aliases and their families. A form in the families of two labels belongs to neither.
+    These are the labels, the aliases and, unless the set has all forms itself, their families. A form in the families
+    of two labels belongs to neither.
     """
     explicit = {label: label for label in label_set.labels} | {k.casefold(): v for k, v in label_set.aliases.items()}
+    if not label_set.inflected:
+        return explicit
     inherited: dict[str, set[str]] = {}
     for family in _FAMILIES:
         owners = {explicit[member] for member in family if member in explicit}

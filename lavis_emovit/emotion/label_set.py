@@ -24,6 +24,8 @@ class LabelSet:
     aliases: Mapping[str, str] = field(default_factory=dict, hash=False)
     # Canonical name -> `positive`, `negative` or `neutral`.
     polarity: Mapping[str, str] = field(default_factory=dict, hash=False)
+    # Whether inflections of labels and aliases name a label too (`inflections.py`).
+    inflected: bool = field(default=True, hash=False)
 
     def __post_init__(self) -> None:
         refuse_same_labels(self.name, self.labels)

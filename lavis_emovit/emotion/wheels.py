@@ -15,6 +15,7 @@ from pathlib import Path
 from pydantic import model_validator
 
 from lavis_emovit.emotion.label_set import LabelSet, spelling
+from lavis_emovit.emotion.public_wheels import public_mapping, wheels_of_mapping
 from lavis_emovit.errors import DataError
 from lavis_emovit.settings import Settings, nearest_name, read_settings_file
 
@@ -43,12 +44,17 @@ class Wheel(Settings):
 
 
 class Wheels(Settings):
-    """Several wheels; `forms` has other forms of their words, besides those of `emotion/inflections.py`."""
+    """Several wheels; `forms` has other forms of their words, besides those of `emotion/inflections.py`.
+
+    Attributes:
+        inflected: False if `forms` has all forms.
+    """
 
     version: int
     sources: dict[str, str]
     wheels: dict[str, Wheel]
     forms: dict[str, str]
+    inflected: bool = True
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Wheels:
@@ -69,7 +75,7 @@ class Wheels(Settings):
     def lexicon(self) -> LabelSet:
         """All words of all wheels as a label set, so that the readers of labels find them in texts."""
         aliases = {form: word for word, forms in self.forms.items() for form in forms.split()}
-        return LabelSet("words of emotion", tuple(sorted(self._words)), aliases)
+        return LabelSet("words of emotion", tuple(sorted(self._words)), aliases, inflected=self.inflected)
 
     def wheel(self, name: str) -> Wheel:
         """A wheel by name. DataError for an unknown one."""
@@ -96,6 +102,11 @@ class Wheels(Settings):
 
 
 @cache
-def emotion_wheels(path: str | os.PathLike[str] | None = None) -> Wheels:
-    """The wheels of a JSON file, or the packaged ones (None). ConfigError lists all problems of the file."""
+def emotion_wheels(path: str | os.PathLike[str] | None = None, *, level: str = "level1") -> Wheels:
+    """The wheels of a JSON file, or the packaged ones (None). ConfigError lists all problems of the file.
+
+    The public mapping of MER2026 is read as it is published (`public_wheels.py`); its clusters are those of `level`.
+    """
+    if path is not None and (mapping := public_mapping(Path(path))) is not None:
+        return Wheels.model_validate(wheels_of_mapping(mapping, Path(path), level))
     return read_settings_file(Wheels, _PACKAGED if path is None else Path(path), "wheels")

@@ -110,7 +110,7 @@ class BenchmarkSettings(Settings):
             of them measure how much it matters.
         modes: what comes before the answer: nothing (`direct`), a description (`caption`), or what happens and why
             (`context`); other modes than `direct` need written answers.
-        wheels: with kind `words`, a JSON file with wheels of your own, as `lavis_emovit/emotion/wheels.json`.
+        wheels: with kind `words`, wheels of your own, as `lavis_emovit/emotion/wheels.json`, or the public mapping.
         active_from: intensity from which an action unit counts as active; one without intensities is active if present.
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -26,7 +27,9 @@ def convert(
     target: Annotated[
         Path, Argument(help="*.pth: LAVIS format. *.safetensors: only trained tensors. Else: a transformers folder.")
     ],
-    base: Annotated[str | None, Option(help="Model of trained tensors that have no config.yaml beside them.")] = None,
+    base: Annotated[
+        str | None, Option(help="Model that trained tensors belong to, if no config.yaml names it, or if it has moved.")
+    ] = None,
     llm_model: Annotated[str | None, Option(help="Folder or hub id of the language model of a .pth file.")] = None,
     qformer_tokenizer: Annotated[
         str | None, Option(help="vocab.txt, folder or hub id; by default bert-base-uncased.")
@@ -42,22 +45,23 @@ def convert(
     overwrite: Annotated[bool, Option("--overwrite", help="Replace an existing target.")] = False,
 ) -> None:
     """Convert weights bit for bit, and report what was written, added and omitted."""
-    from lavis_emovit.checkpoints.tuned_files import CARD_FILE, find_tuned, write_export_file
+    from lavis_emovit.checkpoints.tuned_files import CARD_FILE, find_tuned, weights_under, write_export_file
     from lavis_emovit.files import atomic_writer
     from lavis_emovit.models.catalogue import converter_of
 
-    folder, tuned = expand_home(source), None
-    if folder.suffix == ARCHIVE_SUFFIX or find_checkpoint(folder) is not None:
-        tuned = find_tuned(folder)
+    given, tuned = expand_home(source), None
+    if given.suffix == ARCHIVE_SUFFIX or find_checkpoint(given) is not None:
+        tuned = find_tuned(given, base=base)
         source = str(tuned.checkpoint[0]) if tuned.checkpoint is not None else source
     converter = converter_of(source, base)
     if adapter and not hasattr(converter, "write_adapter"):
         raise WeightsError(f"--adapter: {source} is no image-text model of transformers; only those have such folders")
-    report = converter.convert(
-        source, target, base=base, llm_model=llm_model, qformer_tokenizer=qformer_tokenizer,
-        vision_weights=vision_weights, vision_heads=vision_heads, qformer_heads=qformer_heads, parts=parts,
-        trimmed=trimmed, overwrite=overwrite, **({"adapter": True} if adapter else {}),
-    )  # fmt: skip
+    with nullcontext() if tuned is None else weights_under(tuned):
+        report = converter.convert(
+            source, target, base=base, llm_model=llm_model, qformer_tokenizer=qformer_tokenizer,
+            vision_weights=vision_weights, vision_heads=vision_heads, qformer_heads=qformer_heads, parts=parts,
+            trimmed=trimmed, overwrite=overwrite, **({"adapter": True} if adapter else {}),
+        )  # fmt: skip
     if tuned is not None and report.kind in ("transformers", "folder"):
         from lavis_emovit.tuned.card import model_card
 

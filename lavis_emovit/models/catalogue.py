@@ -77,11 +77,11 @@ def converter_of(source: str, base: str | None = None) -> Any:
 
     Args:
         source: as `emovit convert` takes it.
-        base: of trained tensors, if there is no `config.yaml` of a run.
+        base: of trained tensors; it decides if there is no `config.yaml` of a run.
     """
     models, folder = declared_models(), expand_home(source)
     config = (folder if folder.is_dir() else folder.parent) / "config.yaml"
-    if base is None and config.is_file():
+    if config.is_file():
         content: Any = OmegaConf.load(config)
         if (model := models.get((content.get("model") or {}).get("arch", ""))) is not None:
             return model.converter()

@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 
@@ -358,8 +359,11 @@ def test_adapters_are_merged(lavis, exported, asked, tmp_path):
     pytest.importorskip("peft", reason="adapters need the extra `lora`")
     adapters = {"parts": ["qformer", "language_model"], "rank": 3, "alpha": 5.0}
     model = tuned(lavis, exported, trained_parts="query_tokens", lora=adapters)
-    write_checkpoint(tmp_path / "ckpt-7", model, model.settings.model_dump(mode="json", exclude_unset=True))
-    convert(str(tmp_path / "ckpt-7"), tmp_path / "weights")
+    # The base has moved; the settings of the adapters are still those of the run.
+    moved = shutil.copytree(exported, tmp_path / "moved")
+    settings = model.settings.model_dump(mode="json", exclude_unset=True) | {"pretrained": str(tmp_path / "gone")}
+    write_checkpoint(tmp_path / "ckpt-7", model, settings)
+    convert(str(tmp_path / "ckpt-7"), tmp_path / "weights", base=str(moved))
     scores = lavis.model(tmp_path / "weights").score_candidates(asked, CANDIDATES)
     torch.testing.assert_close(scores, model.score_candidates(asked, CANDIDATES), atol=1e-4, rtol=0)
     lora.merge(model.core)

@@ -93,7 +93,11 @@ def test_weights_that_have_moved_are_found_by_base(run: SimpleNamespace, tmp_pat
     with pytest.raises(ValueError, match="`base` belongs to a `checkpoint` without `arch`"):
         LavisModelSettings(**entry, arch="emovit_tiny", base="x")
 
-    assert main(["convert", str(run.folder), "whole"]) == 0
+    assert main(["convert", "moved.emovit", "whole"]) == 2
+    assert "If they have moved, pass their place: --base PLACE" in capsys.readouterr().err
+    assert main(["convert", "moved.emovit", "whole", "--base", str(tmp_path / "elsewhere")]) == 0
+    shutil.rmtree(tmp_path / "elsewhere")
+    assert torch.equal(scores(lavis_emovit.load_tuned("whole"), run.images), scores(expected, run.images))
     with pytest.raises(UserError, match="an exported folder has complete weights; omit the base 'x'"):
         find_tuned("whole", base="x")
 

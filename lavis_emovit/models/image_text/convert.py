@@ -26,6 +26,7 @@ from lavis_emovit.models.image_text.weights import load_core
 from lavis_emovit.models.instructblip.convert import (
     ConversionReport,
     check_target,
+    has_run,
     settings_of_run,
     target_kind,
     trained_file,
@@ -120,11 +121,8 @@ def _read(source: str, base: str | None) -> tuple[ModelSettings, dict[str, torch
     file = trained_file(source)
     if file is None:
         return _settings(pretrained=source), {}
-    if base is not None and not (file.parent / "config.yaml").is_file():
-        return _settings(pretrained=base), read_tensor_file(file)
-    settings = settings_of_run(file, ModelSettings)
-    if base is not None:  # the run's weights may have moved
-        settings = settings.model_copy(update={"pretrained": base})
+    is_alone = base is not None and not has_run(file)
+    settings = _settings(pretrained=base) if is_alone else settings_of_run(file, ModelSettings, base)
     return settings, read_tensor_file(file)
 
 

@@ -60,8 +60,8 @@ def convert(
         source: a LAVIS `.pth` file, a transformers folder or hub id, a checkpoint folder of a run, or a `.safetensors`
             file of trained tensors.
         target: `*.pth` for LAVIS's format, `*.safetensors` for trained tensors alone, else a transformers folder.
-        base: the model that trained tensors belong to, if their folder has no `config.yaml` of a run: a folder, hub id,
-            `.pth` file or `package:emovit_tiny`.
+        base: the model that trained tensors belong to, in place of the one that the `config.yaml` of their run names: a
+            folder, hub id, `.pth` file or `package:emovit_tiny`.
         parts: for a `.safetensors` target, the parts to write, as `model.trained_parts` names them.
         trimmed: for a `.pth` target, without image encoder and language model, as LAVIS publishes its files.
         overwrite: replace an existing target.
@@ -144,21 +144,35 @@ def _read(settings: ModelSettings) -> RawWeights:
         raise WeightsError(text) from error
 
 
-def settings_of_run(file: Path, settings_class: type[Settings]) -> Any:
-    """Model settings of the run that wrote trained tensors; WeightsError if there is no `config.yaml` beside them."""
+def has_run(file: Path) -> bool:
+    """Whether the settings of a run are beside a file of trained tensors."""
+    return (file.parent / "config.yaml").is_file()
+
+
+def settings_of_run(file: Path, settings_class: type[Settings], base: str | None = None) -> Any:
+    """Model settings of the run that wrote trained tensors; WeightsError if there is no `config.yaml` beside them.
+
+    `base` is where the weights that the run tuned are now; None: where it had them.
+    """
     config = file.parent / "config.yaml"
-    if not config.is_file():
+    if not has_run(file):
         raise WeightsError(
             f"{file} has trained tensors only, and its folder has no config.yaml of a run; name the model that they "
             "belong to with --base"
         )
-    return valid_settings(settings_class, plain_values(OmegaConf.load(config).model), "model", str(config))
+    settings = valid_settings(settings_class, plain_values(OmegaConf.load(config).model), "model", str(config))
+    return settings if base is None else settings.model_copy(update={"pretrained": base})
 
 
 def _trained_over_base(file: Path, base: str | None, beside: dict[str, Any]) -> RawWeights:
     if not file.is_file():
         raise WeightsError(f"no trained tensors at {file}")
-    settings: Any = settings_for(base, **beside) if base is not None else settings_of_run(file, ModelSettings)
+    settings: Any
+    if base is not None and not has_run(file):
+        settings = settings_for(base, **beside)
+    else:
+        settings = settings_of_run(file, ModelSettings, base)
+        settings = settings.model_copy(update={name: value for name, value in beside.items() if value is not None})
     adapters = settings.lora
     raw = _read(settings)
     raw.source = f"{file} over {raw.source}"

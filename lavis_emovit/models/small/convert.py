@@ -18,6 +18,7 @@ from lavis_emovit.models.instructblip.convert import (
     check_target,
     count_parts,
     fold_adapters,
+    has_run,
     read_convertible,
     settings_of_run,
     target_kind,
@@ -68,7 +69,8 @@ def convert(
     Args:
         source: a checkpoint folder of a run, a `.safetensors` file of trained tensors, or a folder of a small model.
         target: `*.safetensors` for trained tensors alone, else a folder.
-        base: `packages` or the folder that trained tensors belong to, if there is no `config.yaml` of a run.
+        base: `packages` or the folder that trained tensors belong to, in place of the one that the `config.yaml` of
+            their run names.
         parts: for a `.safetensors` target, the parts to write.
         overwrite: replace an existing target.
         trimmed, beside: options for LAVIS's files, which are rejected.
@@ -111,7 +113,8 @@ def _read(source: str, base: str | None) -> tuple[Path, dict[str, torch.Tensor]]
     if file is None:
         folder = EmoVITSmall.folder(_settings(pretrained=source))
         return folder, read_tensor_file(folder / WEIGHTS_NAME)
-    settings = _settings(pretrained=base) if base is not None else settings_of_run(file, ModelSettings)
+    is_alone = base is not None and not has_run(file)
+    settings = _settings(pretrained=base) if is_alone else settings_of_run(file, ModelSettings, base)
     folder = EmoVITSmall.folder(settings)
     state, tensors = read_tensor_file(folder / WEIGHTS_NAME), read_convertible(file)
     if settings.lora is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from lavis_emovit.evaluation.adapters.base import Item
 from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Kind, Method
 from lavis_emovit.evaluation.metrics.calibration import softmax
 from lavis_emovit.evaluation.questions import ANY_RECORD
-from lavis_emovit.evaluation.suite.requests import Prepared, prepare, request_rows
+from lavis_emovit.evaluation.suite.requests import Prepared, prepare_batch, request_rows
 from lavis_emovit.evaluation.truths import Truth
 from lavis_emovit.settings import FrozenModel
 
@@ -105,15 +105,17 @@ class _Images:
     def __getitem__(self, number: int) -> list[Prepared] | UserError:
         """A batch, or the error that ends the prediction: torch would add a traceback to one that a worker raises."""
         try:
-            return [self._prepared(image) for image in self._images[number * self._size : (number + 1) * self._size]]
+            images = self._images[number * self._size : (number + 1) * self._size]
+            return prepare_batch(map(self._read, images), self._model)
         except UserError as error:
             return error
 
-    def _prepared(self, image: InputImage) -> Prepared:
+    def _read(self, image: InputImage) -> Item | Prepared:
+        """The item of an image, or why it cannot be read."""
         record = image.record or ANY_RECORD.model_copy(update={"clip": image.clip})
-        item = Item(record, b"", Truth())
+        item = Item(record, b"", Truth(), self._show)
         try:
-            return prepare(Item(item.record, image.read(), item.truth, self._show), self._model)
+            return replace(item, image_bytes=image.read())
         except OSError as error:
             return Prepared(item, problem=f"cannot be read: {os.strerror(error.errno) if error.errno else error}")
         except DataError as error:

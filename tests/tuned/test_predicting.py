@@ -25,9 +25,9 @@ from lavis_emovit.emotion.labels import get_label_set
 from lavis_emovit.errors import UserError
 from lavis_emovit.evaluation.predictions import read_predictions
 from lavis_emovit.tuned.calibrating import calibrate, fit_temperature, kept_calibration, observed_bins
-from lavis_emovit.tuned.inputs import InputImage
+from lavis_emovit.tuned.inputs import InputImage, input_images
 from lavis_emovit.tuned.output import PredictionFile
-from lavis_emovit.tuned.predictions import Asking, ImagePrediction, PredictionSettings
+from lavis_emovit.tuned.predictions import Asking, ImagePrediction, PredictionSettings, predict
 from lavis_emovit.tuned.processes import predict_in_processes
 
 
@@ -67,6 +67,22 @@ def test_every_image_has_its_row_in_order(run: SimpleNamespace, tmp_path: Path, 
     assert "a.jsonl: 4 images" in told.out and "1 of 4 images could not be predicted" in told.err
     assert main(["predict", str(run.folder), "broken.png"]) == 2
     assert "no image could be predicted" in capsys.readouterr().err
+
+
+def test_processes_that_read_pass_a_batch_in_one_block(run: SimpleNamespace, tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    images = input_images([*map(str, run.images[:2]), "broken.png", *map(str, run.images[2:7])])
+    tuned = lavis_emovit.load_tuned(run.folder, device="cpu")
+    settings, blocks, batch = PredictionSettings(tuned.askings(["emotion"])), [], tuned.adapter.batch
+
+    def noted(pixels, *rest):
+        blocks.append(len({one.untyped_storage().data_ptr() for one in pixels}))
+        return batch(pixels, *rest)
+
+    monkeypatch.setattr(tuned.adapter, "batch", noted)
+    found = {num: list(predict(tuned.adapter, images, settings, batch_size=4, num_workers=num)) for num in (0, 1)}
+    assert blocks == [3, 4, 1, 1] and found[0] == found[1]
+    assert [row.error is None for rows in found[1] for row in rows] == [True, True, False, *[True] * 5]
 
 
 def test_rows_in_python_are_those_of_the_command(run: SimpleNamespace, tmp_path: Path) -> None:

@@ -6,8 +6,9 @@
 For each model, a run of two steps is made first: what it learned does not matter here. `predict` is what the command
 does with --batch-size 16 and one process that reads: open, decode, prepare, ask, and make rows. `bare` is only the
 scoring of the same batches, prepared before, with the same labels and question. Both sides alternate in one process;
-the result is the median of the ratios of the rounds, and the wall time of each side. The photographs are those of OASIS
-and BASS in `EMOVIT_SHARED`, several times each if they are too few.
+the result is the median of the ratios of the rounds, with the wall time and the processor time of each side.
+`processor_over_bare` compares the processor time of the process with the model alone, which other work on the machine
+changes less. The photographs are those of OASIS and BASS in `EMOVIT_SHARED`, several times each if they are too few.
 """
 
 from __future__ import annotations
@@ -114,15 +115,24 @@ def measured(run: Path, photos: Sequence[Path], rounds: int) -> dict[str, Any]:
 
     sides = {"predict": run_predictions, "bare": run_bare}
     times: dict[str, list[float]] = {name: [] for name in sides}
+    processor: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(rounds):
         for name in sides if number % 2 else reversed(sides):
-            begin = time.perf_counter()
+            begin, processor_begin = time.perf_counter(), time.process_time()
             sides[name]()
             times[name].append(time.perf_counter() - begin)
+            processor[name].append(time.process_time() - processor_begin)
+
+    def ratio(found: dict[str, list[float]]) -> float:
+        return round(statistics.median(b / p for b, p in zip(found["bare"], found["predict"])), 3)
+
     return {
-        "predict_over_bare": round(statistics.median(b / p for b, p in zip(times["bare"], times["predict"])), 3),
+        "threads": torch.get_num_threads(),
+        "predict_over_bare": ratio(times),
+        "processor_over_bare": ratio(processor),
         "photos_per_s": round(len(photos) / statistics.median(times["predict"]), 1),
         "seconds": {name: [round(one, 2) for one in found] for name, found in times.items()},
+        "processor_seconds": {name: [round(one, 2) for one in found] for name, found in processor.items()},
     }
 
 

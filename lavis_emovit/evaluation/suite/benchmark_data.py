@@ -30,7 +30,7 @@ from lavis_emovit.evaluation.benchmarks import (
     label_set_of,
     record_subject,
 )
-from lavis_emovit.evaluation.suite.requests import Prepared, prepare
+from lavis_emovit.evaluation.suite.requests import Prepared, prepare_batch
 from lavis_emovit.evaluation.suite_settings import SuiteSettings
 from lavis_emovit.evaluation.trained_questions import TrainedQuestion, trained_question
 from lavis_emovit.evaluation.truths import label_in, truth_of
@@ -345,7 +345,7 @@ class ImageBatches(Dataset[Any]):
             return error
         if all(item.record.id in self._done for item in items):
             return []
-        return [Prepared(item) if self._model is None else prepare(item, self._model) for item in items]
+        return [Prepared(item) for item in items] if self._model is None else prepare_batch(items, self._model)
 
     def rounds(self, label: str, every: int = 10) -> Iterator[list[Prepared]]:
         """The batches of this rank, with a progress line; on plain output, a line for `every` so many batches.

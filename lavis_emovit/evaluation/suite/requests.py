@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -84,6 +84,25 @@ def prepare(item: Item, model: LanguageModel) -> Prepared:
         return Prepared(rest, model.prepare(item.shown()))
     except DataError as error:
         return Prepared(item, problem=str(error))
+
+
+def prepare_batch(items: Iterable[Item | Prepared], model: LanguageModel) -> list[Prepared]:
+    """Items with their images prepared, see `prepare`; those that are already, or have a problem, stay as they are.
+
+    In a process of a loader, the images share one block of memory if they have one shape. Passing a block to the main
+    process takes about half a millisecond there, whatever its size.
+    """
+    import torch
+    from torch.utils.data import get_worker_info
+
+    batch = [item if isinstance(item, Prepared) else prepare(item, model) for item in items]
+    images = [prepared.image for prepared in batch if prepared.problem is None]
+    if get_worker_info() is None or not all(isinstance(image, torch.Tensor) for image in images):
+        return batch
+    if len({(image.shape, image.dtype) for image in images}) != 1:
+        return batch
+    parts = iter(torch.stack(images).unbind())
+    return [replace(prepared, image=next(parts)) if prepared.problem is None else prepared for prepared in batch]
 
 
 class _RowRequests(NamedTuple):

@@ -13,6 +13,9 @@ from lavis_emovit.errors import UserError
 from lavis_emovit.serving.batching import Batching
 
 _SLOW_CLIENTS_S = 30  # time to read what is answered, at the end
+# A client that sends a request on a connection that is being closed gets an error. Clients of aiohttp and httpx close
+# idle connections after 15 and 5 seconds themselves.
+_IDLE_CONNECTION_S = 75
 MOST_CONNECTIONS = 2048  # that wait to be accepted
 
 
@@ -46,6 +49,7 @@ class DrainingServer(uvicorn.Server):
             log_level="warning",
             access_log=False,
             backlog=MOST_CONNECTIONS,
+            timeout_keep_alive=_IDLE_CONNECTION_S,
             timeout_graceful_shutdown=_SLOW_CLIENTS_S,
         )
         super().__init__(config)

@@ -1,7 +1,7 @@
 """Measure `emovit serve`: 32 clients against one request at a time, and the latency at half load.
 
-    python tools/bench/serving.py --model output/emovit/quickstart
-    python tools/bench/serving.py --model RUN --rounds 1 --requests 64 --out /tmp/serving.json
+    python tools/bench/serving.py --models output/emovit/quickstart output/small
+    python tools/bench/serving.py --models RUN --rounds 1 --requests 64 --out /tmp/serving.json
 
 The server is a process of its own; the clients are one more, which sends prepared bodies and reads whole replies, so
 they take little of the machine. In each round the three loads take turns on the same server:
@@ -10,7 +10,9 @@ they take little of the machine. In each round the three loads take turns on the
 - `clients`: 32 such clients;
 - `half`: requests at random times (a Poisson process), half as many a second as `clients` were answered.
 
-The images are drawn, 640 x 640 pixels, as JPEG; the answers are greedy. Every answer must be that of `alone`.
+`processor_ms` is the processor time of the server for one answer, which other work on the machine changes less
+than the rates. The images are drawn, 640 x 640 pixels, as JPEG; the answers are greedy. Every answer must be that of
+`alone`. The printed table is that of docs/speed.md.
 """
 
 from __future__ import annotations
@@ -33,6 +35,8 @@ from typing import Any
 
 import aiohttp
 import numpy as np
+import psutil
+import torch
 
 sys.path.append(str(Path(__file__).resolve().parent))
 from bench_result import ROOT, environment_info, write_result
@@ -46,7 +50,7 @@ QUESTION = "Which emotion does this picture evoke?"
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and write the result."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--model", required=True, help="a tuned model, as `emovit serve` takes it")
+    parser.add_argument("--models", nargs="+", required=True, help="tuned models, as `emovit serve` takes them")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=5, help="after one that does not count")
     parser.add_argument("--requests", type=int, default=256, help="of each load in a round; `alone` sends a quarter")
@@ -54,28 +58,47 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "serving.json")
     arguments = parser.parse_args(argv)
     bodies = request_bodies(arguments.tokens)
-    with started(arguments.model, arguments.device) as url:
-        rounds = asyncio.run(measure(url, bodies, arguments.requests, arguments.rounds))
+    models = {}
+    for model in arguments.models:
+        with started(model, arguments.device) as (url, server):
+            rounds = asyncio.run(measure(url, server, bodies, arguments.requests, arguments.rounds))
+        models[base_model(model)] = {**summary(rounds), "rounds": rounds}
     result = {
         "benchmark": "serving",
-        "model": Path(arguments.model).name,
+        "models": models,
         "device": arguments.device,
         "clients": CLIENTS,
         "tokens": arguments.tokens,
         "image_px": SIZE_PX,
         "requests": arguments.requests,
-        **summary(rounds),
-        "rounds": rounds,
+        "threads": torch.get_num_threads(),
         "command": " ".join(["python tools/bench/serving.py", *(sys.argv[1:] if argv is None else argv)]),
         **environment_info("lavis_emovit/serving", "lavis_emovit/models", packages=("fastapi", "uvicorn")),
     }
     write_result(arguments.out, result)
-    print(
-        f"{CLIENTS} clients {result['clients_per_s']:.1f} answers a second, one at a time {result['alone_per_s']:.1f}: "
-        f"ratio {result['rate_ratio']:.2f}; p95 at half load {1000 * result['half_p95_s']:.0f} ms, alone "
-        f"{1000 * result['alone_p95_s']:.0f} ms: ratio {result['p95_ratio']:.2f}"
-    )
+    print(table(result))
     return 0
+
+
+def base_model(location: str) -> str:
+    """The name of the model that a tuned model was made from."""
+    from lavis_emovit.checkpoints.tuned_files import find_tuned
+
+    return str(find_tuned(location).model["arch"])
+
+
+def table(result: dict[str, Any]) -> str:
+    """The rows of docs/speed.md."""
+    lines = [
+        f"| model | one at a time, answers/s | {result['clients']} clients | ratio | of processor time | "
+        "p95 alone, ms | p95 at half load | ratio |",
+        f"|---|{'---:|' * 7}",
+    ]
+    for name, row in result["models"].items():
+        rates = f"{row['alone_per_s']:.1f} | {row['clients_per_s']:.1f} | {row['rate_ratio']:.2f}"
+        latencies = f"{1000 * row['alone_p95_s']:.0f} | {1000 * row['half_p95_s']:.0f} | {row['p95_ratio']:.2f}"
+        lines.append(f"| `{name}` | {rates} | {row['processor_ratio']:.2f} | {latencies} |")
+    return "\n".join(lines)
 
 
 def summary(rounds: Sequence[dict[str, Any]]) -> dict[str, float]:
@@ -88,6 +111,7 @@ def summary(rounds: Sequence[dict[str, Any]]) -> dict[str, float]:
         "alone_per_s": median(lambda one: one["alone"]["per_s"]),
         "clients_per_s": median(lambda one: one["clients"]["per_s"]),
         "rate_ratio": median(lambda one: one["clients"]["per_s"] / one["alone"]["per_s"]),
+        "processor_ratio": median(lambda one: one["alone"]["processor_ms"] / one["clients"]["processor_ms"]),
         "alone_p95_s": median(lambda one: one["alone"]["p95_s"]),
         "half_p95_s": median(lambda one: one["half"]["p95_s"]),
         "p95_ratio": median(lambda one: one["half"]["p95_s"] / one["alone"]["p95_s"]),
@@ -110,8 +134,8 @@ def request_bodies(tokens: int) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def started(model: str, device: str) -> Iterator[str]:
-    """The address of a server process with `model`, which ends with the block."""
+def started(model: str, device: str) -> Iterator[tuple[str, int]]:
+    """The address and the id of a server process with `model`, which ends with the block."""
     arguments = ["serve", model, "--name", "served", "--device", device, "--port", "0"]
     command = [sys.executable, "-m", "lavis_emovit.cli.main", *arguments]
     environment = {name: value for name, value in os.environ.items() if name != "EMOVIT_SERVE_KEY"}
@@ -126,16 +150,18 @@ def started(model: str, device: str) -> Iterator[str]:
         # Nobody reads its log, which would fill the pipe.
         reader = subprocess.Popen(["cat"], stdin=process.stderr, stdout=subprocess.DEVNULL)
         try:
-            yield found[1]
+            yield found[1], process.pid
         finally:
             process.terminate()
             process.wait(60)
             reader.wait()
 
 
-async def measure(url: str, bodies: Sequence[dict[str, Any]], requests: int, rounds: int) -> list[dict[str, Any]]:
-    """Rates and latencies of the loads in each round."""
-    found, rng = [], random.Random(0)
+async def measure(
+    url: str, server: int, bodies: Sequence[dict[str, Any]], requests: int, rounds: int
+) -> list[dict[str, Any]]:
+    """Rates, latencies and processor times of the loads in each round; `server` is the id of its process."""
+    found, rng, process = [], random.Random(0), psutil.Process(server)
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=600)) as session:
         answers: dict[int, str] = {}
@@ -153,12 +179,20 @@ async def measure(url: str, bodies: Sequence[dict[str, Any]], requests: int, rou
             return time.perf_counter() - begin
 
         for number in range(rounds + 1):
-            alone = await in_turn(ask, 1, requests // 4 if number else len(bodies))
-            clients = await in_turn(ask, CLIENTS, requests)
-            half = await at_random_times(ask, clients["per_s"] / 2, requests, rng)
+            alone = await with_processor_time(process, in_turn(ask, 1, requests // 4 if number else len(bodies)))
+            clients = await with_processor_time(process, in_turn(ask, CLIENTS, requests))
+            half = await with_processor_time(process, at_random_times(ask, clients["per_s"] / 2, requests, rng))
             if number:
                 found.append({"alone": alone, "clients": clients, "half": half})
     return found
+
+
+async def with_processor_time(process: psutil.Process, load: Awaitable[dict[str, float]]) -> dict[str, float]:
+    """What a load found, and the processor time that the server took for an answer."""
+    begin = sum(process.cpu_times()[:2])
+    found = await load
+    seconds = sum(process.cpu_times()[:2]) - begin
+    return {**found, "processor_ms": 1000 * seconds / found["requests"]}
 
 
 async def in_turn(ask: Callable[[int], Awaitable[float]], num_clients: int, requests: int) -> dict[str, float]:
@@ -190,9 +224,9 @@ async def at_random_times(
 
 
 def facts(latencies: Sequence[float], seconds: float) -> dict[str, float]:
-    """Answers a second, median and 95th percentile of the latencies in seconds."""
+    """Number of answers, answers a second, median and 95th percentile of the latencies in seconds."""
     middle, high = np.percentile(latencies, [50, 95]).tolist()
-    return {"per_s": len(latencies) / seconds, "p50_s": middle, "p95_s": high}
+    return {"requests": len(latencies), "per_s": len(latencies) / seconds, "p50_s": middle, "p95_s": high}
 
 
 if __name__ == "__main__":

@@ -35,9 +35,10 @@ def run_training(name: str, command: Sequence[str]) -> int:
         OSError: it cannot be started.
     """
     waiting: list[int] = []
-    was_stopped = False
+    received: list[int] = []
 
     def note(number: int, _: object) -> None:
+        received.append(number)
         if number != signal.SIGINT:  # a terminal sends Ctrl-C to both processes
             # The other signals mean the same to a training, but this one is what launchers pass on.
             waiting.append(signal.SIGTERM)
@@ -51,14 +52,15 @@ def run_training(name: str, command: Sequence[str]) -> int:
         while code is None:
             while waiting:
                 process.send_signal(waiting.pop(0))
-                was_stopped = True
             with suppress(subprocess.TimeoutExpired):
                 code = process.wait(timeout=0.5)
     finally:
         for number, handler in earlier.items():
             signal.signal(number, handler)
-    if code == EXIT_INTERRUPTED:
+    # Launchers end with a code of their own.
+    ended_by = received[0] if received and code and command[0] != sys.executable else None
+    if code == EXIT_INTERRUPTED or ended_by == signal.SIGINT:
         raise KeyboardInterrupt
-    if code == EXIT_STOPPED or (code and was_stopped):  # launchers end with their own code
+    if code == EXIT_STOPPED or ended_by is not None:
         raise RunStopped(f"the training of {name} was stopped")
     return code

@@ -131,28 +131,36 @@ def test_a_run_of_two_models_is_trained_once(suite, started):
     assert [command[-1] for command in started] == ["run.output_dir=runs/a", "run.output_dir=runs/b"]
 
 
-@pytest.mark.parametrize(("sent", "code"), [("SIGTERM", 75), ("SIGUSR1", 1)])
-def test_a_stop_signal_reaches_the_training(sent, code):
-    """In a process of its own: the training sends the signal to the suite, which passes it on as SIGTERM.
-
-    Launchers pass on only this signal, and end with a code of their own.
-    """
+@pytest.mark.parametrize(
+    ("sent", "code", "launcher", "outcome"),
+    [
+        ("SIGTERM", 75, [], "RunStopped: the training of x was stopped"),
+        # Launchers end with a code of their own.
+        ("SIGUSR1", 1, ["env"], "RunStopped: the training of x was stopped"),
+        ("SIGINT", 1, ["env"], "KeyboardInterrupt"),
+        # Without one, it is the training's: this one could not save.
+        ("SIGTERM", 2, [], "UserError: suite.models.x.train: the training ended with exit code 2"),
+    ],
+)
+def test_a_stop_signal_reaches_the_training(sent, code, launcher, outcome):
+    """In a process of its own: the training sends the signal to the suite, which passes it on as SIGTERM."""
     training = f"""
 import os, signal, sys, time
 signal.signal(signal.SIGTERM, lambda *_: sys.exit({code}))
 os.kill(os.getppid(), signal.{sent})
-time.sleep(60)
+time.sleep(60 if "{sent}" != "SIGINT" else 0.3)  # a terminal would send it here too
+sys.exit({code})
 """
     suite = f"""
 import signal, sys
 from lavis_emovit import evaluate
 try:
-    evaluate._run("x", [sys.executable, "-c", {training!r}])
+    evaluate._run("x", [*{launcher!r}, sys.executable, "-c", {training!r}])
 finally:
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 """
     ended = subprocess.run([sys.executable, "-c", suite], capture_output=True, text=True, timeout=50)
-    assert "RunStopped: the training of x was stopped" in ended.stderr, ended
+    assert outcome in ended.stderr, ended
 
 
 def test_a_launcher_that_does_not_exist(suite):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -135,15 +135,17 @@ def merge(core: nn.Module, dtype: torch.dtype | None = None) -> list[str]:
 
 
 @torch.no_grad()
-def merged_state(core: nn.Module) -> dict[str, torch.Tensor]:
-    """The tensors that `merge` would leave, without changing `core`; WeightsError as there."""
-    adapted = _adapted(core)
-    state = {base_name(name): tensor for name, tensor in core.state_dict().items() if not is_adapter(name)}
-    for name, module in adapted:
-        weight = state[f"{name}.weight"]
-        (adapter,) = module.active_adapters
-        state[f"{name}.weight"] = weight + module.get_delta_weight(adapter).to(weight)
-    return state
+def merged_tensors(core: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """The tensors that `merge` would leave, one at a time, without changing `core`; WeightsError as there."""
+    adapted = {f"{name}.weight": module for name, module in _adapted(core)}
+    for name, tensor in core.state_dict().items():
+        if is_adapter(name):
+            continue
+        name = base_name(name)
+        if (module := adapted.get(name)) is not None:
+            (adapter,) = module.active_adapters
+            tensor = tensor + module.get_delta_weight(adapter).to(tensor)
+        yield name, tensor
 
 
 def _adapted(core: nn.Module) -> list[tuple[str, Any]]:

@@ -10,16 +10,18 @@ from __future__ import annotations
 import copy
 import logging
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from lavis_emovit.errors import ConfigError, UserError, first_line
+from lavis_emovit.errors import ConfigError, DataError, UserError, first_line
 from lavis_emovit.models import lora
 from lavis_emovit.models.protocol import Batch
 from lavis_emovit.tasks.settings import VllmSettings
@@ -29,36 +31,48 @@ logger = logging.getLogger(__name__)
 # Of a launcher; in vLLM's process they would promise other processes.
 _OF_LAUNCHERS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")
 _WEIGHTS = "model.safetensors"
-# Of the answer that compares vLLM with the model, and how far their log-probabilities may differ in the mean: half
-# precision stays far below it, other weights far above.
-_CHECKED_TOKENS, _MAX_DIFFERENCE = 8, 0.3
+# Of the answer that compares vLLM with the model, and how far their log-probabilities may differ in the mean.
+_COMPARED_TOKENS, _MAX_DIFFERENCE = 8, 0.3
 
 
 class VllmSampler:
-    """Sampled answers of a model with a decoder-only language model.
+    """Sampled answers of a model with a decoder-only language model. vLLM starts with the first `refresh`.
 
     Args:
         model: an `EmotionModel` with `decoder_inputs`.
 
     Raises:
-        ConfigError: vLLM cannot run this language model, or computes something else than the model.
+        ConfigError: vLLM cannot run this kind of language model.
     """
 
     def __init__(self, model: Any, settings: VllmSettings):
         if model.is_seq2seq:
-            raise ConfigError(
-                ["run.task.vllm: it reads embedded inputs, which vLLM supports for decoder-only models alone"]
-            )
+            raise ConfigError(["run.task.vllm: vLLM gets embedded inputs, which decoder-only models alone read"])
         model.decoder_inputs(model.blank_batch(), 1)  # refuses families whose language model needs more than that
-        self._model, self._language_model = model, model.core.language_model
+        self._model, self._settings = model, settings
+        self._language_model = model.core.language_model
         self._learns = any(parameter.requires_grad for parameter in self._language_model.parameters())
-        self._folder = tempfile.TemporaryDirectory(prefix="emovit-vllm-")
-        config = copy.deepcopy(self._language_model.config)
-        config.architectures = [type(self._language_model).__name__]
-        config.save_pretrained(self._folder.name)
-        self._save()
-        self._llm = self._start(settings)
-        self.check()
+        self._context = settings.context_tokens or model.context_tokens
+        self._folder = Path()
+        self._llm: Any = None
+        self._is_compared = False
+
+    def refresh(self) -> None:
+        """Give vLLM the weights of a language model that learns; the first time, start it.
+
+        Raises:
+            ConfigError: vLLM cannot start, or computes something else than the model.
+            UserError: vLLM's process has ended, or the disk is full.
+        """
+        if self._llm is None:
+            self._open()
+        elif self._learns:
+            self._save()
+            self._call(lambda: self._llm.collective_rpc("reload_weights", kwargs={"weights_path": str(self._folder)}))
+            self._call(self._llm.reset_prefix_cache)
+            if not self._is_compared:
+                self._is_compared = True
+                self._compare()
 
     def sample(
         self,
@@ -70,28 +84,46 @@ class VllmSampler:
         top_p: float = 1.0,
         top_k: int = 0,
     ) -> list[list[int]]:
-        """As `Sampling.sample_answers`; random numbers come from the seeds that this process draws.
+        """As `Sampling.sample_answers`; random numbers come from seeds that this process draws.
 
         Raises:
+            DataError: a question and its answer are too long.
             UserError: vLLM's process has ended.
         """
         options = {"temperature": temperature, "top_p": top_p, "top_k": top_k, "n": num_answers}
         found = self._generate(samples, max_new_tokens, options)
         return [list(output.token_ids) for request in found for output in request.outputs]
 
-    def refresh(self) -> None:
-        """Give vLLM the weights of a language model that learns."""
-        if self._learns:
+    def close(self) -> None:
+        """End vLLM's process, so that the memory of the device is free; nothing if it does not run."""
+        if self._llm is None:
+            return
+        engine, self._llm = self._llm.llm_engine.engine_core, None
+        engine.shutdown()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _open(self) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="emovit-vllm-"))
+        try:
+            config = copy.deepcopy(self._language_model.config)
+            config.architectures = [type(self._language_model).__name__]
+            config.save_pretrained(self._folder)
             self._save()
-            self._llm.collective_rpc("reload_weights", kwargs={"weights_path": self._folder.name})
-            self._llm.reset_prefix_cache()
+            self._llm = self._start(self._settings)
+            self._compare()
+        except BaseException:
+            self.close()
+            shutil.rmtree(self._folder, ignore_errors=True)
+            raise
+        if not self._learns:
+            (self._folder / _WEIGHTS).unlink()  # vLLM has read them
 
     @torch.no_grad()
-    def check(self) -> None:
+    def _compare(self) -> None:
         """ConfigError if vLLM gives other probabilities to the tokens of an answer than the model."""
         batch = self._model.blank_batch()
         with self._model._evaluating():  # dropout is random
-            (request,) = self._generate(batch, _CHECKED_TOKENS, {"temperature": 1.0, "logprobs": 0})
+            (request,) = self._generate(batch, _COMPARED_TOKENS, {"temperature": 1.0, "logprobs": 0})
             (output,) = request.outputs
             row = list(output.token_ids)
             ours = self._model.written_log_probs(batch, [row], [0])[0][0].cpu()
@@ -104,26 +136,29 @@ class VllmSampler:
                 f"{len(row)} tokens, so it would sample from another model; leave run.task.vllm out"
             ])  # fmt: skip
 
-    def close(self) -> None:
-        """End vLLM's process; the memory of the device is free afterwards."""
-        engine = getattr(self._llm.llm_engine, "engine_core", None)
-        if engine is not None:
-            engine.shutdown()
-        self._folder.cleanup()
-
     def _generate(self, samples: Batch, max_new_tokens: int, options: dict[str, Any]) -> Sequence[Any]:
         from vllm import SamplingParams
-        from vllm.v1.engine.exceptions import EngineDeadError
 
         dtype = self._language_model.dtype
         inputs = [one.to("cpu", dtype) for one in self._model.decoder_inputs(samples, max_new_tokens)]
+        longest = max(map(len, inputs)) + max_new_tokens
+        if self._context is not None and longest > self._context:
+            raise DataError(
+                f"a question with its image and an answer of {max_new_tokens} tokens is {longest} tokens long, "
+                f"run.task.vllm.context_tokens is {self._context}; raise it, or lower run.task.max_answer_tokens"
+            )
         seeds = torch.randint(2**31, (len(inputs),)).tolist()
         own = {"max_tokens": max_new_tokens, "stop_token_ids": self._model._end_ids(), "detokenize": False, **options}
         asked = [SamplingParams(seed=seed, **own) for seed in seeds]
+        prompts = [{"prompt_embeds": one} for one in inputs]
+        return self._call(lambda: self._llm.generate(prompts, asked, use_tqdm=False))
+
+    def _call(self, call: Callable[[], Any]) -> Any:
+        """What vLLM returns; UserError for what it raises."""
         try:
-            return self._llm.generate([{"prompt_embeds": one} for one in inputs], asked, use_tqdm=False)
-        except EngineDeadError as error:
-            raise UserError(f"run.task.vllm: vLLM's process has ended ({first_line(error)})") from None
+            return call()
+        except Exception as error:  # its process may end for any reason
+            raise UserError(f"run.task.vllm: vLLM has failed ({first_line(error)}); its messages are above") from error
 
     def _start(self, settings: VllmSettings) -> Any:
         device = self._model.device
@@ -132,11 +167,11 @@ class VllmSampler:
 
             try:
                 return LLM(
-                    model=self._folder.name,
+                    model=str(self._folder),
                     skip_tokenizer_init=True,
                     enable_prompt_embeds=True,
                     dtype=str(self._language_model.dtype).removeprefix("torch."),
-                    max_model_len=settings.context_tokens or self._model.context_tokens,
+                    max_model_len=self._context,
                     gpu_memory_utilization=settings.memory_share,
                     enforce_eager=device.type == "cpu",  # compiling takes minutes there
                     disable_log_stats=True,
@@ -149,13 +184,17 @@ class VllmSampler:
 
     def _save(self) -> None:
         """Write the language model with its adapters merged."""
-        state, seen = {}, set[int]()
-        for name, tensor in lora.merged_state(self._language_model).items():
-            # Weights that two layers share are written once.
-            if tensor.data_ptr() not in seen:
-                seen.add(tensor.data_ptr())
-                state[name] = tensor.detach().contiguous()
-        save_file(state, str(Path(self._folder.name, _WEIGHTS)), metadata={"format": "pt"})
+        model = self._language_model
+        tied = set(model._tied_weights_keys or ()) if model.config.tie_word_embeddings else set()
+        state = {name: value.cpu().contiguous() for name, value in lora.merged_tensors(model) if name not in tied}
+        try:
+            save_file(state, str(self._folder / _WEIGHTS), metadata={"format": "pt"})
+        except SafetensorError as error:
+            size = sum(tensor.nbytes for tensor in state.values())
+            raise UserError(
+                f"run.task.vllm: the language model's {size / 1e9:.1f} GB cannot be written to {self._folder} "
+                f"({first_line(error)}); free space there, or name another folder by the variable TMPDIR"
+            ) from error
 
 
 @contextmanager

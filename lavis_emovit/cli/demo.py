@@ -65,7 +65,10 @@ def demo(
         if shows_both(one.box):
             typer.echo(f"note: {one.files.location}: {ONLY_WHOLE}", err=True)
     models = page_models(tuned, threshold)
-    shown = find_examples(tuned[0], examples, image_root)
+    with_clips = all(one.adapter.reads_clips for one in tuned)
+    if with_clips and not all(one.reads_videos for one in models):
+        typer.echo("note: the page takes no videos without PyAV: pip install 'lavis-emovit[clips]'", err=True)
+    shown = find_examples(tuned[0], examples, image_root, with_clips=with_clips)
     with served(lambda: demo_page(models, shown, corrections), host=host, port=port) as address:
         typer.echo(f"the page is at {address}; Ctrl+C ends it")
         wait_for_stop()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import numpy as np
 
@@ -57,8 +58,9 @@ class PageModel:
         return self.tuned.label_set
 
     @property
-    def reads_clips(self) -> bool:
-        return self.tuned.adapter.reads_clips
+    def reads_videos(self) -> bool:
+        """Whether it reads clips, and this installation decodes videos."""
+        return self.tuned.adapter.reads_clips and find_spec("av") is not None
 
     def predict(self, data: bytes, clip: Clip | None = None) -> ImagePrediction:
         """Labels and numbers for an encoded image or clip; its `error` says why there are none."""

@@ -37,7 +37,7 @@ def demo_page(models: Sequence[PageModel], examples: Sequence[Example] = (), cor
     gradio = import_gradio()
     names = " and ".join(model.name for model in models)
     labels = models[0].label_set
-    takes_videos = all(model.reads_clips for model in models)
+    takes_videos = all(model.reads_videos for model in models)
     lede = _LEDE.format("an image or a short video" if takes_videos else "an image")
     with gradio.Blocks(title=f"{names} · EmoVIT", analytics_enabled=False, delete_cache=KEPT_S) as page:
         html = partial(gradio.HTML, apply_default_css=False)

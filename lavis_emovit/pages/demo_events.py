@@ -60,7 +60,7 @@ class DemoEvents:
 
     def __init__(self, models: Sequence[PageModel], examples: Sequence[Example], corrections: Path | None):
         self._models, self._examples, self._corrections = models, examples, corrections
-        self._takes_videos = all(model.reads_clips for model in models)
+        self._takes_videos = all(model.reads_videos for model in models)
 
     def connect(self, at: DemoParts) -> None:
         """The components that events change."""

@@ -32,29 +32,33 @@ class Example:
     clip: Clip | None = None
 
 
-def examples(tuned: Tuned, place: str | None = None, image_root: Path | None = None) -> list[Example]:
+def examples(
+    tuned: Tuned, place: str | None = None, image_root: Path | None = None, *, with_clips: bool = True
+) -> list[Example]:
     """Up to eight images, evenly from all that there are; none if the data of the run are not on this machine.
 
     Args:
         place: images, a folder, records or shards; None: the test split of the first question of the run.
         image_root: folder of the image paths of records, if not theirs.
+        with_clips: whether clips are offered, if the model reads them; clips that are left out are counted.
 
     Raises:
         UserError: the place has no image, or one that cannot be read.
     """
+    with_clips = with_clips and tuned.adapter.reads_clips
     if place is None:
-        return _of_run(tuned)
+        return _of_run(tuned, with_clips)
     given = [
         (one, one.record.clip if one.record is not None else one.clip) for one in input_images([place], image_root)
     ]
-    found = [(one, clip) for one, clip in given if clip is None or tuned.adapter.reads_clips]
+    found = [(one, clip) for one, clip in given if clip is None or with_clips]
     if len(found) < len(given):
         _note_clips(len(given) - len(found))
     chosen = [found[number] for number in _spread(len(found))]
     return [_example(one.read(), one.record.emotion if one.record is not None else None, clip) for one, clip in chosen]
 
 
-def _of_run(tuned: Tuned) -> list[Example]:
+def _of_run(tuned: Tuned, with_clips: bool) -> list[Example]:
     question = tuned.questions.questions[0]
     if question.dataset not in tuned.files.datasets:
         return []
@@ -65,7 +69,7 @@ def _of_run(tuned: Tuned) -> list[Example]:
         return []
     numbers = opened.numbers()
     items = list(opened.items([numbers[place] for place in _spread(len(numbers))]))
-    images = [item for item in items if item.record.clip is None or tuned.adapter.reads_clips]
+    images = [item for item in items if item.record.clip is None or with_clips]
     if len(images) < len(items):
         _note_clips(len(items) - len(images))
     # A page has no boxes, and asks about one image, not about two joined for people (`box: both`).
@@ -76,7 +80,7 @@ def _of_run(tuned: Tuned) -> list[Example]:
 
 
 def _note_clips(count: int) -> None:
-    logger.warning("%d clips are no examples, because the model reads images only", count)
+    logger.warning("%d clips are no examples, because a model reads images only", count)
 
 
 def _spread(count: int) -> list[int]:

@@ -112,7 +112,7 @@ def test_other_files_are_named(model: PageModel, tmp_path: Path) -> None:
             shown_upload(bad, takes_videos=takes_videos)
     assert shown_upload(data, takes_videos=True)[1] == Clip()
     model.tuned.adapter._image_processor = EmovitImageEvalProcessor()
-    assert not model.reads_clips
+    assert not model.reads_videos
     assert "This file cannot be used" in last_of(events_of(model).about_image(data))["shown"]
 
 

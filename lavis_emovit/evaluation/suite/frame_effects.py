@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from lavis_emovit.emotion.labels import LabelSet
+from lavis_emovit.errors import first_line
 from lavis_emovit.evaluation.adapters.base import LanguageModel
 from lavis_emovit.evaluation.benchmark_rows import BenchmarkRows
 from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Method
@@ -17,6 +19,8 @@ from lavis_emovit.evaluation.questions import questions_about
 from lavis_emovit.evaluation.report.images import mistakes
 from lavis_emovit.evaluation.suite.benchmark_data import OpenBenchmark
 from lavis_emovit.evaluation.suite.requests import Prepared, prepare
+
+logger = logging.getLogger(__name__)
 
 # More would be too narrow on a page, and F frames need F + 1 answers.
 MAX_FRAMES = 32
@@ -46,7 +50,8 @@ def frame_effects(
         batch_size: most clips of a pass.
 
     Returns:
-        F numbers; None if the item is no clip of 2 to `MAX_FRAMES` frames, or the answer no candidate of one question.
+        F numbers; None if the item is no clip of 2 to `MAX_FRAMES` frames, the answer no candidate of one question, or
+        the model failed.
     """
     if prepared.frames_s is None or prepared.image is None or not 2 <= len(prepared.frames_s) <= MAX_FRAMES:
         return None
@@ -61,6 +66,8 @@ def frame_effects(
     for start in range(0, len(clips), batch_size):
         some = clips[start : start + batch_size]
         found = model.score(some, range(len(some)), questions * len(some), scoring)
+        if not all(isinstance(scores, Sequence) and not isinstance(scores, str) for scores in found):
+            return None  # no answer of one of them
         log_shares += log_softmax(np.array(found, dtype=float))[:, column].tolist()
     effects = tuple(log_shares[0] - share for share in log_shares[1:])
     return effects if effects and all(map(math.isfinite, effects)) else None
@@ -76,33 +83,41 @@ def with_frame_effects(
     *,
     batch_size: int,
 ) -> dict[str, PredictionRow]:
-    """The rows of clips that the report of a suite shows as mistakes of this model, with their effects, by instance id.
+    """The rows of clips that the report of a suite can show as mistakes of this model, with their effects, by instance
+    id; the effects are empty where there are none.
 
     Args:
         name: of the model in the suite.
 
-    Rows that have effects already, or can have none, are left out.
+    Rows that have been here before are left out.
     """
     one = BenchmarkRows(benchmark.name, benchmark.settings, benchmark.label_set, {(name, method): rows})
     missing = {
         row.record_id: row
         for row in mistakes(one, (name, method))[:num_images]
-        if row.frame_effects is None and row.frames_s and row.prediction and row.question_id == row.record_id
+        if row.frame_effects is None
+        and row.frames_s
+        and 2 <= len(row.frames_s) <= MAX_FRAMES
+        and row.prediction
+        and row.question_id == row.record_id
     }
     found: dict[str, PredictionRow] = {}
     for item in benchmark.items() if missing else ():
         if (row := missing.pop(item.record.id, None)) is not None:
-            effects = frame_effects(
-                model,
-                prepare(item, model),
-                benchmark.settings,
-                method,
-                benchmark.label_set,
-                row.prediction,
-                batch_size=batch_size,
-            )
-            if effects is not None:
-                found[row.instance_id] = row.model_copy(update={"frame_effects": effects})
+            try:
+                effects = frame_effects(
+                    model,
+                    prepare(item, model),
+                    benchmark.settings,
+                    method,
+                    benchmark.label_set,
+                    row.prediction,
+                    batch_size=batch_size,
+                )
+            except Exception as error:  # of the model, such as too little memory; the answers are complete without it
+                logger.warning("no effects of frames of %s: %s", row.record_id, first_line(error))
+                effects = None
+            found[row.instance_id] = row.model_copy(update={"frame_effects": effects or ()})
         if not missing:
             break
     return found

@@ -75,7 +75,7 @@ class SuiteRows:
                         self._writer.write(row)
 
     def replace(self, changed: Mapping[str, PredictionRow]) -> None:
-        """Replace rows by their instance ids, on rank 0 and after the last row."""
+        """Replace rows by their instance ids, on rank 0, in a file that is finished."""
         if changed:
             self._write_beside(finished=False)
             write_predictions(self._path, (changed.get(row.instance_id, row) for row in read_predictions(self._path)))

@@ -294,9 +294,9 @@ class _SuiteRun:
                 size = max(self.settings.batch_size, model.images_at_once)
                 for batch in self._batches(rows, benchmark, model, size):
                     rows.write(request_rows(model, batch, settings, method, benchmark.label_set, limit))
-                if self.settings.report and benchmark.has_clips:
-                    heartbeat.note("effects of frames for the report", long=True)
-                    processes.on_main(partial(self._add_frame_effects, rows, model, benchmark, name, method))
+            if self.settings.report and benchmark.has_clips:
+                heartbeat.note("effects of frames for the report", long=True)
+                processes.on_main(partial(self._add_frame_effects, rows, model, benchmark, name, method))
 
     def _add_frame_effects(
         self, rows: SuiteRows, model: LanguageModel, benchmark: OpenBenchmark, name: str, method: Method

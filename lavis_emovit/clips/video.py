@@ -248,7 +248,8 @@ class Video(AbstractContextManager["Video"]):
     def _pixels(self, frame: Any) -> Image.Image:
         self._refuse_damage(frame)
         # The pixels of `frame.to_image()`, which copies them twice more. The image is first, because memory between two
-        # images would not be used again. Not through "rgb0", whose last columns FFmpeg leaves out at some widths.
+        # images would not be used again. Not through "rgb0":
+        # findings/pyav_four_byte_pixels_are_wrong_at_the_right_edge.sh
         image = Image.new("RGB", (frame.width, frame.height))
         with self._named_errors("the video is damaged"):
             plane = self._reformatter.reformat(frame, format="rgb24", threads=1).planes[0]

@@ -191,7 +191,7 @@ class _Run:
         if not found:
             if not self._at_work and not self._has_warned:
                 self._has_warned = True
-                logger.warning("no worker of Ray started within 30 s; see `ray status` for free CPUs and GPUs")
+                logger.warning("no worker of Ray started in %d s; `ray status` shows free CPUs and GPUs", _PATIENCE_S)
             return
         (ready,) = found
         if ready in self._starting:

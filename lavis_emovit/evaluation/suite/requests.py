@@ -89,8 +89,8 @@ def prepare(item: Item, model: LanguageModel) -> Prepared:
 def prepare_batch(items: Iterable[Item | Prepared], model: LanguageModel) -> list[Prepared]:
     """Items with their images prepared, see `prepare`; those that are already, or have a problem, stay as they are.
 
-    In a process of a loader, the images share one block of memory if they have one shape. Passing a block to the main
-    process takes about half a millisecond there, whatever its size.
+    In a process of a loader, the images share one block of memory if they have one shape: the main process connects to
+    the loader's process once for each block that it gets.
     """
     import torch
     from torch.utils.data import get_worker_info

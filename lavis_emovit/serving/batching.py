@@ -1,9 +1,8 @@
 """The queue of requests, and the thread that answers them in batches.
 
-Requests of any settings share a batch, see `lavis_emovit/models/row_writing.py`. A free model waits for as many
-requests as the last batch had, because clients send their next request when they have their answer; but only for a
-fraction of the time of the last batch. So a lone client never waits. Where reading requests takes long, the clients
-come in two groups of about the same size: one is read while the model answers the other.
+Requests of any settings share a batch, see `lavis_emovit/models/row_writing.py`. A free model waits for requests whose
+images are being read, and for as many requests as the last batch had, because clients send their next request when
+they have their answer; but only for a fraction of the time of the last batch. So a lone client never waits.
 """
 
 from __future__ import annotations
@@ -206,13 +205,15 @@ class Batching:
                 self._changed.wait_for(lambda: self._waiting or (self.is_draining and not self._num_preparing))
                 if not self._waiting:
                     return []
-                self._changed.wait_for(
-                    lambda: len(self._waiting) >= self._num_answered, timeout=_WAITING_SHARE * self._batch_s
-                )
+                self._changed.wait_for(self._is_complete, timeout=_WAITING_SHARE * self._batch_s)
                 taken = [self._waiting.popleft() for _ in range(min(self._batch_size, len(self._waiting)))]
                 self._num_bytes -= sum(job.image.nbytes for job in taken)
             if jobs := [job for job in taken if job.is_wanted]:
                 return jobs
+
+    def _is_complete(self) -> bool:
+        num = len(self._waiting)
+        return num >= self._batch_size or (num >= self._num_answered and not self._num_preparing)
 
     def _answer(self, jobs: Sequence[Job]) -> None:
         writings = [self._writing(job) for job in jobs]

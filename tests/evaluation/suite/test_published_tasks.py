@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -29,7 +30,22 @@ QUESTIONS = {
     "statements": {"mvei": 8, "words": 4},
     "eemo_bench": {"single": 6, "pair": 3, "ranking": 3, "affect": 3},
     "forgetting": {"pope": 12, "mme": 8, "scienceqa": 4, "vqav2": 4, "emoset": 8},
+    "reasoning": {"emoset": 8},
+    "robustness": {"unbiasedemo": 2},
+    "vecbench": dict.fromkeys(
+        "fi_2 webemo_2 fi_8 emoset_8 webemo_7 webemo_25 abstract_8 artphoto_8 unbiasedemo_6".split(), 4
+    ),
 }
+
+
+def _write_table(file: Path, benchmarks: dict[str, Any], root: Path) -> None:
+    """VECBench's table of samples: four images for each of its tasks."""
+    lines = ["task,split,image_path"]
+    for one in benchmarks.values():
+        task = one["config"]["build_info"]["prepare"]["split_lists"]["test"]["where"]["task"]
+        images = sorted((root / one["dataset"]).rglob("*.jpg"))[:4]
+        lines += [f"{task},test,{one['dataset']}/{image.relative_to(root / one['dataset'])}" for image in images]
+    file.write_text("\n".join([*lines, "FI-8,train,fi/other.jpg"]) + "\n")
 
 
 def _reply(body, number):
@@ -47,6 +63,11 @@ def test_a_recipe_runs_from_published_files(name, tmp_path, monkeypatch):
         folder = dataset.removesuffix("_pair")  # pairs are in the folder of the single images
         DRAWERS[dataset](tmp_path / folder)
         monkeypatch.setenv(f"EMOVIT_{folder.upper()}", str(tmp_path / folder))
+    if name == "vecbench":
+        _write_table(tmp_path / "table.csv", suite["benchmarks"], tmp_path)
+        monkeypatch.setenv("EMOVIT_VECBENCH", str(tmp_path / "table.csv"))
+        for one in suite["benchmarks"].values():
+            one["max_new_tokens"] = 16  # the context of the tiny model has no room for published answers
     with ChatServer(_reply) as server:
         chat = {"model": "m", "base_url": server.url, "max_in_flight": 2}
         models = {
@@ -55,6 +76,7 @@ def test_a_recipe_runs_from_published_files(name, tmp_path, monkeypatch):
             "served": {"adapter": "chat", "chat": chat, "probe": False},
         }
         small = {"models": models, "output_dir": "out", "batch_size": 4, "num_workers": 0, "num_threads": 1}
+        small["probe"] = False  # the copies are too small to learn from
         Path("suite.yaml").write_text(yaml.safe_dump({"suite": {**suite, **small, "report": False}}))
         found = run_suite(load_suite("suite.yaml", ()))
     assert set(found["benchmarks"]) == set(QUESTIONS[name])
@@ -65,6 +87,7 @@ def test_a_recipe_runs_from_published_files(name, tmp_path, monkeypatch):
             assert "problem" not in one and (one["num_samples"], one["num_errors"]) == (count, 0), (benchmark, one)
             rows = read_predictions(f"out/predictions/{benchmark}/{one['model']}.{one['method']}.jsonl")
             assert len({row.instance_id for row in rows}) == len(rows) == count
+    assert found.get("groups", {}).keys() == suite.get("groups", {}).keys()
     if "gains" in suite:
         gains = [gain for of in found["benchmarks"].values() for gain in of["gains"]]
         assert {gain["num_pairs"] for gain in gains} <= set(QUESTIONS[name].values()) and gains

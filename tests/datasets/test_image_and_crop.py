@@ -234,7 +234,9 @@ def test_examples_of_the_demo_are_whole_images(folder, monkeypatch):
     question = _opened(folder, monkeypatch, "both").question("likelihood")
     node = {"build_info": {"images": {"storage": "shards"}}, "vis_processor": {"eval": {"box": "both"}}}
     tuned = SimpleNamespace(
-        questions=SimpleNamespace(questions=[question]), files=SimpleNamespace(datasets={"emoset": node})
+        questions=SimpleNamespace(questions=[question]),
+        files=SimpleNamespace(datasets={"emoset": node}),
+        adapter=SimpleNamespace(reads_clips=False),
     )
     scene = (folder / "scene.png").read_bytes()
     assert [example.data for example in examples(tuned)] == [scene] * 3

@@ -19,3 +19,19 @@ def test_figures_of_reading():
         assert f"| {names[name]} | {figures} | {memory} |" in page
         # "Both are reached against reading into one tensor, in the loader"
         assert row["times_as_fast"] >= 3 and row["memory_of_loader"] <= 1.5
+
+
+def test_figures_of_training():
+    page = " ".join((ROOT / "docs" / "clips.md").read_text(encoding="utf-8").split())
+    found = json.loads((ROOT / "benchmarks" / "clip_training.json").read_text(encoding="utf-8"))
+    assert (found["frames"], found["questions"]) == (8, 4)
+    tiny, small = (found["models"][name] for name in ("emovit_tiny", "emovit_small"))
+    assert f"it is {tiny['times_as_fast']:.1f} times as fast for `emovit_tiny`" in page
+    assert f"encoder takes {tiny['encoder_share_of_plain']:.0%}".replace("%", " %") in page
+    assert (
+        f"and {small['times_as_fast']:.1f} times for `emovit_small` ({small['encoder_share_of_plain']:.0%}".replace(
+            "%", " %"
+        )
+        in page
+    )
+    assert max(tiny["times_as_fast"], small["times_as_fast"]) < 2 and tiny["loss_difference"] < 1e-4

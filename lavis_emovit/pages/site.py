@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
 from importlib.resources import files
 from typing import Any, Protocol
 
+from lavis_emovit.distributed.environment import environment
 from lavis_emovit.errors import UserError
 from lavis_emovit.pages.uploads import MAX_BYTES
 
@@ -56,30 +56,12 @@ _ENVIRONMENT = {
 
 def import_gradio() -> Any:
     """The module `gradio`, without its telemetry. UserError if it is not installed."""
-    with _environment({"GRADIO_ANALYTICS_ENABLED": "False"}):
+    with environment({"GRADIO_ANALYTICS_ENABLED": "False"}):
         try:
             import gradio
         except ImportError:
             raise UserError("pages need gradio: pip install 'lavis-emovit[demo]'") from None
     return gradio
-
-
-@contextmanager
-def _environment(values: Mapping[str, str | None]) -> Iterator[None]:
-    earlier = {name: os.environ.get(name) for name in values}
-    _set(values)
-    try:
-        yield
-    finally:
-        _set(earlier)
-
-
-def _set(values: Mapping[str, str | None]) -> None:
-    for name, value in values.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
 
 
 @contextmanager
@@ -98,7 +80,7 @@ def served(build: Callable[[], Any], *, host: str = "127.0.0.1", port: int | Non
     import_gradio()
     with (
         tempfile.TemporaryDirectory(prefix="emovit-page-") as folder,
-        _environment({**_ENVIRONMENT, "GRADIO_TEMP_DIR": folder}),
+        environment({**_ENVIRONMENT, "GRADIO_TEMP_DIR": folder}),
     ):
         page = build()
         try:

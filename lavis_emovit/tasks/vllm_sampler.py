@@ -12,8 +12,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
+from lavis_emovit.distributed.environment import environment
 from lavis_emovit.errors import ConfigError, DataError, UserError, first_line
 from lavis_emovit.models import lora
 from lavis_emovit.models.protocol import Batch
@@ -162,7 +162,7 @@ class VllmSampler:
 
     def _start(self, settings: VllmSettings) -> Any:
         device = self._model.device
-        with _environment(device):
+        with environment(_variables(device)):
             from vllm import LLM
 
             try:
@@ -197,28 +197,14 @@ class VllmSampler:
             ) from error
 
 
-@contextmanager
-def _environment(device: torch.device) -> Iterator[None]:
-    """The environment that vLLM's process gets: this process's device, no launch of several processes."""
-    changes: dict[str, str | None] = {name: None for name in os.environ if name.startswith("TORCHELASTIC_")}
-    changes |= dict.fromkeys(_OF_LAUNCHERS)
+def _variables(device: torch.device) -> dict[str, str | None]:
+    """Of the environment that vLLM's process gets: this process's device, no launch of several processes."""
+    variables: dict[str, str | None] = {name: None for name in os.environ if name.startswith("TORCHELASTIC_")}
+    variables |= dict.fromkeys(_OF_LAUNCHERS)
     # It is started anew: a copy of this process would share its threads and devices. Nothing is reported to anybody.
-    changes |= {"VLLM_WORKER_MULTIPROCESSING_METHOD": "spawn", "VLLM_NO_USAGE_STATS": "1"}
+    variables |= {"VLLM_WORKER_MULTIPROCESSING_METHOD": "spawn", "VLLM_NO_USAGE_STATS": "1"}
     if device.type == "cuda":
         index = torch.cuda.current_device() if device.index is None else device.index
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        changes["CUDA_VISIBLE_DEVICES"] = visible.split(",")[index] if visible else str(index)
-    before = {name: os.environ.get(name) for name in changes}
-    _set(changes)
-    try:
-        yield
-    finally:
-        _set(before)
-
-
-def _set(values: dict[str, str | None]) -> None:
-    for name, value in values.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
+        variables["CUDA_VISIBLE_DEVICES"] = visible.split(",")[index] if visible else str(index)
+    return variables

@@ -8,7 +8,6 @@ first wheel word that it leads to. The file is a pickle, so only dictionaries, l
 from __future__ import annotations
 
 import io
-import json
 import pickle
 import zipfile
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lavis_emovit.errors import DataError
+from lavis_emovit.files import load_json, read_file
 
 _KEYS = ("format_mapping", "raw_mapping", "wheel_map_whole")
 _SOURCE = "the public mapping of AffectGPT (Lian et al., ICML 2025), as published for MER2026"
@@ -38,7 +38,7 @@ def public_mapping(path: Path) -> dict[str, Any] | None:
                 "wheel_mapping.npz of MER2026 again, or pass a JSON file in the format of wheels.json"
             ) from error
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = load_json(read_file(path))
     except (OSError, ValueError):  # the reader of settings names the problem
         return None
     return content if isinstance(content, dict) and set(_KEYS) <= content.keys() else None

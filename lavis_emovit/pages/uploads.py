@@ -64,5 +64,5 @@ def _is_video(data: bytes) -> bool:
     try:
         with Video(data):
             return True
-    except UserError:  # also without PyAV
+    except UserError:
         return False

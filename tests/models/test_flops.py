@@ -85,10 +85,10 @@ def test_flops_of_emovit_by_hand() -> None:
     flops = InstructBlipFlops.of(modules(("qformer", "query_tokens", "language_projection")))
     image = 2 * 1000 * 17
     own = 6 * (10 + 40 + 40)  # attention, and the feed-forward layer for queries
-    read = own * 4 + 6 * 20 / 2 * (4 + 17)
-    assert (flops.image, flops.read, flops.question_token) == (image, read, own)
+    features, read = 6 * 20 / 2 * 17, own * 4 + 6 * 20 / 2 * 4
+    assert (flops.image, flops.image_features, flops.read, flops.question_token) == (image, features, read, own)
     assert (flops.positions, flops.supervised) == ((4 * 300,), 4 * 7)
-    assert flops.total(SIZES) == 2 * image + 3 * read + 5 * own + 100 * 4 * 300 + 9 * 4 * 7
+    assert flops.total(SIZES) == 2 * (image + features) + 3 * read + 5 * own + 100 * 4 * 300 + 9 * 4 * 7
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,22 @@
-"""Where query tokens look: the cross-attention of the Q-Former, as its layers compute it.
+"""The cross-attention of the Q-Former: where query tokens look, and keys and values that questions share.
 
-Legend: `H` heads, `Q` query tokens, `P` rows of image features, `D` width of a head.
+Legend: `H` heads, `Q` query tokens, `P` rows of image features, `D` width of a head, `B` images.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from copy import copy
+from functools import partial
 from typing import Any
 
 import torch
+from transformers import AttentionInterface
+from transformers.models.instructblip.modeling_instructblip import eager_attention_forward
+
+_IMAGE_OF_ROW: ContextVar[torch.Tensor | None] = ContextVar("image_of_row", default=None)
 
 
 @contextmanager
@@ -37,3 +44,34 @@ def attention_means(qformer: Any) -> Iterator[list[torch.Tensor]]:
                 handle = module.register_forward_pre_hook(collect, with_kwargs=True)
                 hooks.callback(handle.remove)
         yield found
+
+
+@contextmanager
+def reading_images(image_of_row: torch.Tensor) -> Iterator[None]:
+    """Inside the block, row n of the Q-Former reads the image features at place `image_of_row[n]`, long [N], so keys
+    and values are computed once an image, whatever asks about it."""
+    token = _IMAGE_OF_ROW.set(image_of_row)
+    try:
+        yield
+    finally:
+        _IMAGE_OF_ROW.reset(token)
+
+
+def share_keys_and_values(qformer: Any) -> None:
+    """Let the Q-Former's cross-attention follow `reading_images`, with the attention that it is configured for."""
+    for name, module in qformer.named_modules():
+        if name.endswith("crossattention.attention"):
+            base = AttentionInterface().get_interface(module.config._attn_implementation, eager_attention_forward)
+            shared = f"emovit_shared_{module.config._attn_implementation}"
+            AttentionInterface.register(shared, partial(_attention, base))
+            # Self-attention keeps the other configuration.
+            module.config = copy(module.config)
+            module.config._attn_implementation = shared
+
+
+def _attention(base: Any, module: Any, q_NHQD: Any, k_BHPD: Any, v_BHPD: Any, *args: Any, **kwargs: Any) -> Any:
+    image_of_row = _IMAGE_OF_ROW.get()
+    if image_of_row is not None:
+        # Indexing, not `index_select`, whose gradient on a GPU adds in an order that changes.
+        k_BHPD, v_BHPD = k_BHPD[image_of_row], v_BHPD[image_of_row]
+    return base(module, q_NHQD, k_BHPD, v_BHPD, *args, **kwargs)

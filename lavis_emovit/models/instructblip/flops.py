@@ -25,6 +25,7 @@ class InstructBlipFlops:
 
     Attributes:
         image: of the image encoder.
+        image_features: of what the Q-Former computes once for an image, its keys and values.
         read: of the Q-Former's queries, for an image and a question.
         question_token: of the Q-Former.
         positions: of the language model; of encoder and decoder, if it has both.
@@ -32,6 +33,7 @@ class InstructBlipFlops:
     """
 
     image: float
+    image_features: float
     read: float
     question_token: float
     positions: tuple[float, ...]
@@ -77,7 +79,8 @@ class InstructBlipFlops:
         return cls(
             image=image,
             # Half the weights of cross-attention (query and output) act on the queries, half on the patches.
-            read=(own + comparing) * queries + crossing / 2 * (queries + num_patches),
+            image_features=crossing / 2 * num_patches,
+            read=(own + comparing + crossing / 2) * queries,
             question_token=own,
             positions=tuple(_count(side.parameters(), learns_before_llm, lambda p: id(p) != table) for side in sides),
             supervised=_count(
@@ -88,7 +91,7 @@ class InstructBlipFlops:
     def total(self, sizes: PassSizes) -> float:
         """Operations of a step that ran over `sizes`."""
         return (
-            self.image * sizes.num_images
+            (self.image + self.image_features) * sizes.num_images
             + self.read * sizes.num_reads
             + self.question_token * sizes.num_question_tokens
             + sum(flops * count for flops, count in zip(self.positions, sizes.real_positions))

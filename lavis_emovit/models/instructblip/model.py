@@ -28,7 +28,7 @@ from lavis_emovit.models import text, trained_parts
 from lavis_emovit.models.answering import Answering
 from lavis_emovit.models.base import BaseEmotionModel, FoundWeights, blank_batch
 from lavis_emovit.models.instructblip import image_encoder, parts, shapes
-from lavis_emovit.models.instructblip.attention import attention_means
+from lavis_emovit.models.instructblip.attention import attention_means, reading_images, share_keys_and_values
 from lavis_emovit.models.instructblip.checks import check_context, check_images, image_index_of, num_images_of
 from lavis_emovit.models.instructblip.flops import InstructBlipFlops
 from lavis_emovit.models.instructblip.frames import FrameReader
@@ -101,6 +101,7 @@ class EmoVIT(BaseEmotionModel):
         if settings.frames is not None:
             # Inside the Q-Former: it is trained, saved and loaded with it.
             loaded.core.qformer.frames = FrameReader(settings.frames, loaded.core.config.qformer_config)
+        share_keys_and_values(loaded.core.qformer)
         is_seq2seq = not loaded.core.config.use_decoder_only_language_model
         super().__init__(loaded.core, settings, loaded.llm_tokenizer, is_seq2seq)
         self.qformer_tokenizer = loaded.qformer_tokenizer
@@ -247,7 +248,7 @@ class EmoVIT(BaseEmotionModel):
 
     def _visual_prefix(self, samples: Batch, questions: list[str]) -> torch.Tensor:
         """Images read with their questions, [N, Q, D]: the prefix of the text in the language model."""
-        index = image_index_of(samples, len(questions)).to(self.device)
+        index = image_index_of(samples, len(questions))
         return self.query_images(self.encode_images(samples["image"].to(self.device)), index, questions)
 
     def encode_images(self, image: torch.Tensor) -> torch.Tensor:
@@ -286,19 +287,23 @@ class EmoVIT(BaseEmotionModel):
             rows = self.qformer_tokenizer(questions, **cut)["input_ids"]
         num_queries = self.core.query_tokens.shape[1]
         groups = self._groups([[num_queries + len(row)] for row in rows])
-        outputs = []
+        image_of, outputs = image_index.tolist(), []
         for group in groups:
-            index = image_index if len(groups) == 1 else image_index[group]
-            outputs.append(self._run_qformer(embeds_BFPD[index], [rows[number] for number in group]))
+            shown = sorted({image_of[number] for number in group})
+            embeds_SFPD = embeds_BFPD if len(shown) == len(embeds_BFPD) else embeds_BFPD[shown]
+            index = [shown.index(image_of[number]) for number in group]
+            outputs.append(self._run_qformer(embeds_SFPD, index, [rows[number] for number in group]))
         projection = self.core.language_projection
         return projection(in_given_order(outputs, groups).to(projection.weight.dtype))
 
-    def _run_qformer(self, embeds_NFPD: torch.Tensor, rows: list[list[int]]) -> torch.Tensor:
-        """Query tokens of N clips, read with the token ids of their questions: [N, Q, D]."""
-        num_frames = embeds_NFPD.shape[1]
+    def _run_qformer(self, embeds_BFPD: torch.Tensor, index: list[int], rows: list[list[int]]) -> torch.Tensor:
+        """Query tokens of N questions, each read with its clip, of which `index` has the number: [N, Q, D]."""
+        num_clips, num_frames = embeds_BFPD.shape[:2]
         # Every frame is read separately, with the question of its clip.
-        embeds = embeds_NFPD.flatten(0, 1)
-        queries = self._queries(embeds)
+        embeds = embeds_BFPD.flatten(0, 1)
+        frames_BF = torch.arange(num_clips * num_frames).view(num_clips, num_frames)
+        image_of_row = frames_BF[index].flatten().to(embeds.device)
+        queries = self._queries(embeds)[image_of_row]
         ids = mask = None
         if self.settings.qformer_text_input:
             ids, text_mask = (
@@ -306,10 +311,11 @@ class EmoVIT(BaseEmotionModel):
                 for tensor in text.pad(rows, self.qformer_tokenizer.pad_token_id)
             )
             mask = torch.cat([text_mask.new_ones(queries.shape[:2]), text_mask], dim=1)
-        hidden = self.core.qformer(
-            input_ids=ids, attention_mask=mask, query_embeds=queries, encoder_hidden_states=embeds
-        ).last_hidden_state[:, : queries.shape[1]]
-        read_NFQD = hidden.unflatten(0, (len(embeds_NFPD), num_frames))
+        with reading_images(image_of_row):
+            hidden = self.core.qformer(
+                input_ids=ids, attention_mask=mask, query_embeds=queries, encoder_hidden_states=embeds
+            ).last_hidden_state[:, : queries.shape[1]]
+        read_NFQD = hidden.unflatten(0, (len(index), num_frames))
         return self.core.qformer.frames(read_NFQD) if self.settings.frames is not None else read_NFQD.flatten(1, 2)
 
     @torch.no_grad()

@@ -174,7 +174,7 @@ class EmoVITSmall(EmoVIT):
         )
         layer = self.core.query_tokens_of_image.weight
         factor = 2 + 2 * learns + 2 * layer.requires_grad
-        return replace(flops, read=flops.read + factor * num_weights(layer))
+        return replace(flops, image_features=flops.image_features + factor * num_weights(layer))
 
     @cached_property
     def _turn(self) -> tuple[list[int], list[int]]:

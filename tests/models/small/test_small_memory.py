@@ -85,7 +85,9 @@ def test_the_operations_of_a_step(small: Path) -> None:
     crossing = 2 * WIDTH**2 + 2 * WIDTH * vision.WIDTH
     rows = vision.num_rows(64)
     assert flops.question_token == pytest.approx(6 * own, rel=0.05)
-    assert flops.read == pytest.approx(6 * own * NUM_QUERIES + 6 * crossing / 2 * (NUM_QUERIES + rows), rel=0.05)
+    assert flops.read == pytest.approx((6 * own + 6 * crossing / 2) * NUM_QUERIES, rel=0.05)
+    of_cells = (NUM_QUERIES - vision.NUM_WORDS) * WIDTH * vision.GRID_WIDTH
+    assert flops.image_features == pytest.approx(6 * crossing / 2 * rows + 4 * of_cells, rel=0.05)
     layers = 2 * (2 * WIDTH**2 + 2 * WIDTH * WIDTH // 2 + 3 * WIDTH * 48)
     assert flops.positions == (pytest.approx(4 * layers, rel=0.05),)
     vocabulary = model.core.language_model.config.vocab_size

@@ -52,7 +52,9 @@ def loaded(arch: str, folder: Path) -> Any:
     from lavis_emovit.processors import emovit_image_text, emovit_text  # noqa: F401  both register a processor
 
     path = str(BenchModel(folder / _LLAVA, _LLAVA, "clips").folder)
-    return ImageText.from_config({"path": path, "trained_parts": ["projector", "language_model"]})
+    return ImageText.from_config(
+        {"arch": "emovit_image_text", "path": path, "trained_parts": ["projector", "language_model"]}
+    )
 
 
 def clips_of(model: Any, num_clips: int, num_frames: int) -> Any:

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from lavis_emovit.clips.clip import FrameSettings
 from lavis_emovit.datasets.faults import FaultSettings
 from lavis_emovit.emotion.labels import LabelSetName, Subject
-from lavis_emovit.emotion.questions import CATEGORICAL_WORDINGS
+from lavis_emovit.emotion.questions import CATEGORICAL_WORDINGS, Scale
 from lavis_emovit.emotion.templates import TemplateName, get_template
 from lavis_emovit.generation.categorical import WRITTEN_PARTS
 from lavis_emovit.generation.mix import MIXES, Mix
@@ -66,8 +66,9 @@ class AffectSettings(Settings):
 
     about: Subject | None = None  # what the values describe; null: decided by record
     seed: int = 0
-    # Also a question for each axis with a step from 1 to 9 as its answer, which evaluation asks by likelihood.
-    scale: bool = added_field(False)
+    # Also a question for each axis, which evaluation asks by likelihood: the answer is one of the `steps` from 1 to 9
+    # (or `true`), or a word, one of five `levels`.
+    scale: Scale | bool = added_field(False)
 
 
 class OfflineSettings(Settings):

@@ -16,6 +16,7 @@ from lavis_emovit.emotion.templates import AnswerTemplate
 from lavis_emovit.errors import DataError
 
 OptionOrder = Literal["fixed", "shuffled", "rotated"]
+Scale = Literal["steps", "levels"]
 
 # ---- The emotion of an image ------------------------------------------------------------------------------------
 
@@ -222,6 +223,58 @@ SCALE_QUESTIONS: Mapping[Subject, Mapping[str, tuple[str, str]]] = {
         ),
     },
 }
+# The answers to `LEVEL_QUESTIONS`, from -1 to 1 at equal distances. Words, as in Q-Align (arXiv 2312.17090): for a
+# language model digits are alike, and these words are not.
+LEVELS: Mapping[str, tuple[str, ...]] = {
+    "valence": ("awful", "bad", "neutral", "good", "great"),
+    "arousal": ("calm", "mild", "moderate", "strong", "intense"),
+    "dominance": ("helpless", "weak", "even", "firm", "powerful"),
+}
+# Subject -> dimension -> wordings that ask for one of its `LEVELS`.
+LEVEL_QUESTIONS: Mapping[Subject, Mapping[str, tuple[str, str]]] = {
+    "picture": {
+        "valence": (
+            "How pleasant is the feeling that this picture calls up: awful, bad, neutral, good or great?",
+            "Rate the picture's valence as one of awful, bad, neutral, good, great.",
+        ),
+        "arousal": (
+            "How strongly does this picture stir: calm, mild, moderate, strong or intense?",
+            "Rate the picture's arousal as one of calm, mild, moderate, strong, intense.",
+        ),
+        "dominance": (
+            "How much in control does this picture make people feel: helpless, weak, even, firm or powerful?",
+            "Rate the picture's dominance as one of helpless, weak, even, firm, powerful.",
+        ),
+    },
+    "face": {
+        "valence": (
+            "How pleasant does the state of this person look: awful, bad, neutral, good or great?",
+            "Rate the valence of this face as one of awful, bad, neutral, good, great.",
+        ),
+        "arousal": (
+            "How stirred up does this person look: calm, mild, moderate, strong or intense?",
+            "Rate the arousal of this face as one of calm, mild, moderate, strong, intense.",
+        ),
+        "dominance": (
+            "How much in control does this person look: helpless, weak, even, firm or powerful?",
+            "Rate the dominance of this face as one of helpless, weak, even, firm, powerful.",
+        ),
+    },
+    "person": {
+        "valence": (
+            "How pleasant is what this person seems to feel: awful, bad, neutral, good or great?",
+            "Rate the valence of this person in the scene as one of awful, bad, neutral, good, great.",
+        ),
+        "arousal": (
+            "How stirred up does this person seem: calm, mild, moderate, strong or intense?",
+            "Rate the arousal of this person in the scene as one of calm, mild, moderate, strong, intense.",
+        ),
+        "dominance": (
+            "How much in control does this person seem to feel: helpless, weak, even, firm or powerful?",
+            "Rate the dominance of this person in the scene as one of helpless, weak, even, firm, powerful.",
+        ),
+    },
+}
 
 # ---- Action units of a face -------------------------------------------------------------------------------------
 
@@ -370,7 +423,11 @@ def num_wordings(kind: str, subject: Subject = "picture", *, with_open: bool = F
     wordings: Mapping[str, tuple[Sequence[str], ...]] = {
         "emotion": (CATEGORICAL_WORDINGS, *((OPEN_WORDINGS["picture"],) if with_open else ())),
         "labels": (CATEGORICAL_WORDINGS,),
-        "valence_arousal": (AFFECT_QUESTIONS[subject], *SCALE_QUESTIONS[subject].values()),
+        "valence_arousal": (
+            AFFECT_QUESTIONS[subject],
+            *SCALE_QUESTIONS[subject].values(),
+            *LEVEL_QUESTIONS[subject].values(),
+        ),
         "action_units": (UNITS_QUESTIONS, UNIT_QUESTIONS),
         "explanation": (EXPLANATION_QUESTIONS["picture"],),
         "caption": (CAPTION_QUESTIONS,),
@@ -393,3 +450,11 @@ def chooser(purpose: str, record_id: str, seed: int = 0) -> random.Random:
     """A random generator that depends only on purpose, record and seed."""
     digest = hashlib.sha256(f"{purpose}/{seed}/{record_id}".encode()).digest()
     return random.Random(int.from_bytes(digest[:8], "big"))
+
+
+def scale_questions(about: Subject, axis: str, scale: Scale) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The wordings that ask for valence, arousal or dominance on a scale, and its answers from -1 to 1, which have
+    equal distances."""
+    if scale == "levels":
+        return LEVEL_QUESTIONS[about][axis], LEVELS[axis]
+    return SCALE_QUESTIONS[about][axis], SCALE

@@ -17,7 +17,7 @@ from pydantic import Field, TypeAdapter, field_validator, model_validator
 
 from lavis_emovit.emotion.facial import FACIAL_UNITS
 from lavis_emovit.emotion.labels import LabelSet, LabelSetName, Subject, get_label_set, subject_of
-from lavis_emovit.emotion.questions import MODES, PERSONAS, num_wordings
+from lavis_emovit.emotion.questions import MODES, PERSONAS, Scale, num_wordings
 from lavis_emovit.errors import DataError
 from lavis_emovit.evaluation.prompt_settings import OPTIONS, QUESTION, STATEMENT, Prompt, PromptSettings
 from lavis_emovit.records import EmotionRecord, InstructionKind
@@ -64,6 +64,7 @@ _KINDS_OF: dict[str, tuple[Kind, ...]] = {
     "option_orders": ("emotion", "choice"),
     "option_marks": ("emotion", "choice"),
     "axes": ("valence_arousal",),
+    "scale": ("valence_arousal",),
     "confidence": ("emotion", "choice", "statement"),
     "personas": ("emotion", "choice", "statement"),
     "modes": ("emotion", "choice", "statement"),
@@ -105,6 +106,8 @@ class BenchmarkSettings(Settings):
         instruction: with kind `instruction`, the kind of the record's questions; one of several is drawn by its id.
             With kind `explanation`, the kind of the texts that explanations are compared with.
         axes: with kind `valence_arousal`, what is asked; `dominance` is the third.
+        scale: with kind `valence_arousal` by likelihood, which answers are scored: the `steps` from 1 to 9, or five
+            `levels`, which are words.
         confidence: whether written answers of kinds `emotion`, `choice` and `statement` end with a stated confidence.
         personas: who answers, by name (`none`, `optimist`, ...) or as a text of your own before the question; several
             of them measure how much it matters.
@@ -133,6 +136,7 @@ class BenchmarkSettings(Settings):
     active_from: float = Field(default=1.0, gt=0.0)
     instruction: InstructionKind | None = added_field(None)
     axes: tuple[Axis, ...] = added_field(AXES, min_length=1)
+    scale: Scale = added_field("steps")
     confidence: bool = added_field(False)
     wheels: str | None = added_field(None, min_length=1)
     personas: tuple[str, ...] = added_field(("none",), min_length=1)

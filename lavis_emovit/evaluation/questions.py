@@ -92,8 +92,8 @@ def questions_about(
         return [replace(asked, max_new_tokens=new_tokens, decoding=decoding)]
     if benchmark.kind == "valence_arousal":
         if by_likelihood:
-            texts = wordings.SCALE_QUESTIONS[about]
-            return [Question(axis, texts[axis][number], wordings.SCALE) for axis in benchmark.axes]
+            scales = {axis: wordings.scale_questions(about, axis, benchmark.scale) for axis in benchmark.axes}
+            return [Question(axis, texts[number], answers) for axis, (texts, answers) in scales.items()]
         text = wordings.AFFECT_QUESTIONS[about][number]
         if benchmark.axes != AXES:
             dimensions = ", ".join(wordings.DIMENSIONS[axis] for axis in benchmark.axes)
@@ -145,19 +145,19 @@ def example_question(benchmark: BenchmarkSettings, method: Method, label_set: La
 
 
 def values_from_scores(questions: Sequence[Question], scores: Sequence[Sequence[float]]) -> dict[str, float]:
-    """Valence, arousal or shares of active units from the log-scores of the candidates, `SCALE` or `YES_NO`.
+    """Valence, arousal or shares of active units from the log-scores of the candidates, those of a scale or `YES_NO`.
 
-    A number is the mean step under the softmax of the scores, with the steps 1 to 9 mapped to [-1, 1].
+    A number is the mean answer of the scale under the softmax of the scores, with its ends mapped to -1 and 1.
     """
     values = {}
     for question, row in zip(questions, scores):
         powers = [math.exp(value - max(row)) for value in row]
         shares = [power / sum(powers) for power in powers]
-        if question.candidates == wordings.SCALE:
-            mean = sum(share * int(step) for share, step in zip(shares, wordings.SCALE))
-            values[question.key] = (mean - 5.0) / 4.0
-        else:
+        if question.candidates == wordings.YES_NO:
             values[question.key] = shares[0]
+        else:
+            steps = (len(shares) - 1) / 2
+            values[question.key] = sum(share * place for place, share in enumerate(shares)) / steps - 1.0
     return values
 
 

@@ -8,10 +8,11 @@ from pydantic import Field
 
 from lavis_emovit.emotion.label_set import LabelSet
 from lavis_emovit.emotion.labels import CUSTOM_PREFIX, LABEL_SETS, LabelSetName, Subject, joined_labels
+from lavis_emovit.emotion.questions import Scale
 from lavis_emovit.errors import DataError
 from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Kind, Method
 from lavis_emovit.evaluation.prompt_settings import Prompt
-from lavis_emovit.settings import Settings
+from lavis_emovit.settings import Settings, added_field
 
 # Kinds whose question fits any image; the others are questions that records have.
 ASKABLE: tuple[Kind, ...] = ("emotion", "labels", "valence_arousal", "action_units", "explanation")
@@ -33,6 +34,7 @@ class TrainedQuestion(Settings):
     wording: int = Field(default=1, ge=1)
     with_options: bool = True
     option_marks: str = "none"
+    scale: Scale = added_field("steps")
     prompt: Prompt | None = None
     max_new_tokens: int | None = None
 
@@ -82,6 +84,7 @@ def trained_question(settings: BenchmarkSettings, method: Method, label_set: Lab
         wording=plain.wordings[0],
         with_options=plain.with_options[0],
         option_marks=plain.option_marks[0],
+        scale=settings.scale,
         prompt=settings.prompt,
         max_new_tokens=settings.max_new_tokens,
     )

@@ -11,12 +11,12 @@ from lavis_emovit.emotion.labels import Subject, get_label_set
 from lavis_emovit.emotion.questions import (
     AFFECT_QUESTIONS,
     OPEN_WORDINGS,
-    SCALE,
-    SCALE_QUESTIONS,
     OptionOrder,
+    Scale,
     categorical_answer,
     categorical_prompt,
     chooser,
+    scale_questions,
     templated_wording,
 )
 from lavis_emovit.emotion.templates import get_template
@@ -45,14 +45,15 @@ def add_categorical(
 
 
 def add_affect(
-    records: Iterable[EmotionRecord], *, scale: bool = False, seed: int = 0, about: Subject | None = None
+    records: Iterable[EmotionRecord], *, scale: Scale | bool = False, seed: int = 0, about: Subject | None = None
 ) -> Iterator[EmotionRecord]:
-    """Append the `affect_instruction` to every record for which it is due, and with `scale` the `scale_instructions`;
-    other records stay unchanged."""
+    """Append the `affect_instruction` to every record for which it is due, and with `scale` the `scale_instructions`
+    (true: in steps); other records stay unchanged."""
+    answers: Scale = "levels" if scale == "levels" else "steps"
     for record in records:
         if is_affect_due(record):
             added = [affect_instruction(record, seed=seed, about=about)]
-            added += scale_instructions(record, seed=seed, about=about) if scale else []
+            added += scale_instructions(record, answers, seed=seed, about=about) if scale else []
             record = record.model_copy(update={"instructions": [*record.instructions, *added]})
         yield record
 
@@ -145,29 +146,33 @@ def affect_instruction(record: EmotionRecord, *, seed: int = 0, about: Subject |
     )
 
 
-def scale_instructions(record: EmotionRecord, *, seed: int = 0, about: Subject | None = None) -> list[Instruction]:
-    """A question for each axis whose answer is a step from 1 to 9: those that evaluation asks by likelihood."""
+def scale_instructions(
+    record: EmotionRecord, scale: Scale = "steps", *, seed: int = 0, about: Subject | None = None
+) -> list[Instruction]:
+    """A question for each axis whose answer is a step from 1 to 9 or a level: those that evaluation asks by
+    likelihood."""
     about = about or subject(record)
     made = []
     for axis, value in (("valence", record.valence), ("arousal", record.arousal)):
-        texts = SCALE_QUESTIONS[about][axis]
+        texts, answers = scale_questions(about, axis, scale)
         wording = chooser(f"scale/{axis}", record.id, seed).randrange(len(texts))
+        name = "scale" if scale == "steps" else scale
         made.append(
             Instruction(
                 kind="conversation",
                 question=texts[wording],
-                answer=scale_step(value or 0.0),
-                provenance=f"{AFFECT_PROVENANCE}-scale-{axis}-{about}/{wording + 1}",
+                answer=nearest_step(value or 0.0, answers),
+                provenance=f"{AFFECT_PROVENANCE}-{name}-{axis}-{about}/{wording + 1}",
             )
         )
     return made
 
 
-def scale_step(value: float) -> str:
-    """The step of `SCALE` that is nearest to a value in [-1, 1]; halfway, the one nearer to the middle."""
-    steps = (len(SCALE) - 1) / 2
+def nearest_step(value: float, answers: Sequence[str]) -> str:
+    """The answer of a scale that is nearest to a value in [-1, 1]; halfway, the one nearer to the middle."""
+    steps = (len(answers) - 1) / 2
     distance = math.ceil(abs(value) * steps - 0.5)
-    return SCALE[int(steps + math.copysign(distance, value))]
+    return answers[int(steps + math.copysign(distance, value))]
 
 
 def affect_answer(valence: float, arousal: float) -> str:

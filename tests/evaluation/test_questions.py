@@ -20,6 +20,7 @@ from lavis_emovit.emotion.questions import (
     CAPTION_QUESTIONS,
     CATEGORICAL_WORDINGS,
     EXPLANATION_QUESTIONS,
+    LEVELS,
     OPEN_WORDINGS,
     SCALE,
 )
@@ -142,6 +143,12 @@ def test_numbers_from_candidates_and_from_words():
     # Half on 9 and half on 5 is 7, which is 0.5; all alike is 5, which is 0.
     certain = [-100.0] * 4 + [math.log(0.5)] + [-100.0] * 3 + [math.log(0.5)]
     assert values_from_scores(questions, [certain, [-2.0] * 9]) == pytest.approx({"valence": 0.5, "arousal": 0.0})
+    levels = AFFECT.model_copy(update={"scale": "levels", "axes": ("arousal", "dominance")})
+    in_words = questions_about(_record(), Truth(), levels, Variant(2, "fixed"), "likelihood", None)
+    assert [question.candidates for question in in_words] == [LEVELS["arousal"], LEVELS["dominance"]]
+    # A quarter on the highest level and the rest in the middle is 0.25.
+    scores = [[-100.0, -100.0, math.log(0.75), -100.0, math.log(0.25)], [0.0, -100.0, -100.0, -100.0, -100.0]]
+    assert values_from_scores(in_words, scores) == pytest.approx({"arousal": 0.25, "dominance": -1.0})
     truth = Truth(values={"AU1": 0.0, "AU12": 3.0})
     asked = questions_about(_record(), truth, UNITS, Variant(1, "fixed"), "likelihood", None)
     assert values_from_scores(asked, [[0.0, 0.0], [math.log(3), 0.0]]) == pytest.approx({"AU1": 0.5, "AU12": 0.75})

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -21,12 +22,14 @@ from lavis_emovit.emotion.questions import (
     CATEGORICAL_ANSWER_PREFIX,
     CATEGORICAL_WORDINGS,
     EXPLANATION_QUESTIONS,
+    LEVEL_QUESTIONS,
+    LEVELS,
     SCALE,
     SCALE_QUESTIONS,
     categorical_prompt,
 )
 from lavis_emovit.errors import DataError
-from lavis_emovit.generation.categorical import add_affect, add_categorical, categorical_instruction, scale_step
+from lavis_emovit.generation.categorical import add_affect, add_categorical, categorical_instruction, nearest_step
 from lavis_emovit.generation.facts import facts_text, subject
 from lavis_emovit.generation.instructions import write_kind
 from lavis_emovit.generation.job import Job, JobSettings
@@ -172,7 +175,7 @@ def test_valence_and_arousal(tmp_path):
     ],
 )
 def test_steps_of_valence_and_arousal_are_the_nearest(value, step):
-    assert scale_step(value) == step
+    assert nearest_step(value, SCALE) == step
     # Step 1 is -1, step 9 is 1.
     assert abs((SCALE.index(step) - 4) / 4 - value) <= 0.125
 
@@ -187,6 +190,40 @@ def test_valence_and_arousal_in_steps():
             assert item.question == SCALE_QUESTIONS["picture"][axis][wording - 1]
             assert item.provenance == f"template:affect-scale-{axis}-picture/{wording}"
     assert [len(record.instructions) for record in add_affect(records)] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("value", "level"),
+    [
+        (-1.0, "awful"),
+        (-0.76, "awful"),
+        (-0.75, "bad"),
+        (-0.25, "neutral"),
+        (0.0, "neutral"),
+        (0.26, "good"),
+        (1.0, "great"),
+    ],
+)
+def test_levels_of_valence_are_the_nearest(value, level):
+    assert nearest_step(value, LEVELS["valence"]) == level
+
+
+def test_valence_and_arousal_in_levels():
+    for record in add_affect(_records(3, valence=0.6, arousal=-0.9), scale="levels"):
+        assert [item.answer for item in record.instructions] == ["Valence: 0.60, arousal: -0.90.", "good", "calm"]
+        for item, axis in zip(record.instructions[1:], ("valence", "arousal")):
+            wording = int(item.provenance.rpartition("/")[2])
+            assert item.question == LEVEL_QUESTIONS["picture"][axis][wording - 1]
+            assert item.provenance == f"template:affect-levels-{axis}-picture/{wording}"
+
+
+def test_questions_for_levels_name_all_of_them_in_order():
+    for about, axes in LEVEL_QUESTIONS.items():
+        assert axes.keys() == LEVELS.keys() == SCALE_QUESTIONS[about].keys()
+        for axis, texts in axes.items():
+            for text in texts:
+                listed = re.split(r", | or ", re.split(r": | as one of ", text.rstrip("?."))[-1])
+                assert tuple(listed) == LEVELS[axis], text
 
 
 def test_invalid_records_and_wordings_are_rejected():

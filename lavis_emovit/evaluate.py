@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_LAUNCHER = "suite.launcher"  # the setting that names it
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     return launch(
@@ -109,17 +111,13 @@ def _command(suite: SuiteSettings, name: str, config: Config) -> list[str]:
             return []
     entry = suite.models[name]
     options = [*entry.train.options, f"run.output_dir={entry.checkpoint}"]
-    return training_command(suite.launcher, entry.train.recipe, options)
+    return training_command(suite.launcher, _LAUNCHER, entry.train.recipe, options)
 
 
 def _run(name: str, command: Sequence[str]) -> None:
     from lavis_emovit.distributed.children import run_training
 
-    try:
-        code = run_training(name, command)
-    except OSError as error:
-        raise UserError(f"suite.launcher: {command[0]} cannot be started ({error.strerror})") from None
-    if code:
+    if code := run_training(name, command, _LAUNCHER):
         raise UserError(f"suite.models.{name}.train: the training ended with exit code {code}; its messages are above")
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from lavis_emovit.chat.settings import ChatSettings
 
 RUNS, SERVE_LOG = "runs", "serve.log"
+LAUNCHER = "--launcher"  # the option that names it
 _ADDRESS = re.compile(r"serving '.*' at (http://\S+)")
 _SHOWN_LINES = 5  # of the log of a server that does not start
 
@@ -57,8 +58,8 @@ class Training:
             raise ConfigError([f"datasets: {', '.join(names)}; choose one of them with --dataset"], str(recipe))
         if dataset is not None and dataset not in names:
             raise ConfigError([f"--dataset: no dataset '{dataset}'{nearest_name(dataset, names)}"], str(recipe))
-        if shutil.which(program := training_command(launcher, "", ())[0]) is None:
-            raise ConfigError([f"--launcher: no program '{program}' is installed"], "the options")
+        if shutil.which(program := training_command(launcher, LAUNCHER, "", ())[0]) is None:
+            raise ConfigError([f"{LAUNCHER}: no program '{program}' is installed"], "the options")
         return cls(recipe, dataset or names[0], options, device, launcher)
 
     def run_rounds(
@@ -123,7 +124,8 @@ class Training:
         ]
         typer.echo(f"training {name} in {run}")
         try:
-            code = run_training(name, training_command(self.launcher, str(self.recipe), settings))
+            command = training_command(self.launcher, LAUNCHER, str(self.recipe), settings)
+            code = run_training(name, command, LAUNCHER)
         except RunStopped as stopped:
             typer.echo(f"{stopped}; run the same command again to resume from there", err=True)
             raise typer.Exit(EXIT_STOPPED) from None

@@ -13,26 +13,29 @@ from lavis_emovit.distributed.signals import EXIT_INTERRUPTED, EXIT_STOPPED, Run
 from lavis_emovit.errors import UserError
 
 
-def training_command(launcher: str | None, recipe: str, options: Sequence[str]) -> list[str]:
+def training_command(launcher: str | None, key: str, recipe: str, options: Sequence[str]) -> list[str]:
     """The command of a training: one process of this Python, or what a launcher such as `torchrun --standalone
-    --nproc_per_node=2` starts. UserError for a launcher that is no command.
+    --nproc_per_node=2` starts. UserError for a launcher that is no command; `key` is the setting that names it.
     """
     try:
         start = [sys.executable] if launcher is None else shlex.split(launcher)
     except ValueError as error:
-        raise UserError(f"launcher '{launcher}': is no command ({error})") from None
+        raise UserError(f"{key}: '{launcher}' is no command ({error})") from None
     if not start:
-        raise UserError("the launcher is empty; name one, such as torchrun, or omit it for one process")
+        raise UserError(f"{key}: is empty; name a launcher, such as torchrun, or omit it for one process")
     return [*start, "-m", "lavis.train", "--cfg-path", recipe, "--options", *options]
 
 
-def run_training(name: str, command: Sequence[str]) -> int:
+def run_training(name: str, command: Sequence[str], key: str) -> int:
     """Run a training command; stop signals reach it, and its messages are shown. Its exit code.
+
+    Args:
+        key: the setting that names the launcher.
 
     Raises:
         KeyboardInterrupt: Ctrl-C ended it.
         RunStopped: a stop signal ended it. It has saved everything, unless a launcher ended its processes before.
-        OSError: it cannot be started.
+        UserError: it cannot be started.
     """
     waiting: list[int] = []
     received: list[int] = []
@@ -47,7 +50,10 @@ def run_training(name: str, command: Sequence[str]) -> int:
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
     earlier = {number: signal.signal(number, note) for number in signals}
     try:
-        process = subprocess.Popen(command)
+        try:
+            process = subprocess.Popen(command)
+        except OSError as error:
+            raise UserError(f"{key}: {command[0]} cannot be started ({error.strerror})") from None
         code = None
         while code is None:
             while waiting:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import re
+import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
@@ -29,7 +31,26 @@ _MAX_SHOWN = 5  # further lost workers are only counted
 _MAX_FAILED_STARTS = 3  # in a row, times the number of workers
 _PATIENCE_S = 30.0  # after which it is reported that no worker runs
 _ITEMS_PER_WORKER = 4  # read before the first of them has its result
+_CONNECT_S = 10.0
 _END_S = 10.0
+_ADDRESS = re.compile(r"\bip[=:] ?([^\s,)]+)")
+
+
+def _machine(name: str, address: str) -> str:
+    return f"{name} ({address})" if name else address
+
+
+def _require_listener(address: str | None) -> None:
+    """UserError if nobody listens at `HOST:PORT`: Ray itself would try for minutes."""
+    host, colon, port = (address or "").rpartition(":")
+    if not colon or "/" in host or not port.isdecimal():
+        return  # `auto`, or what Ray understands
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(
+            f"no Ray cluster at {address} ({getattr(error, 'strerror', None) or error}); see `ray status`"
+        ) from None
 
 
 class _Refusal(NamedTuple):
@@ -56,7 +77,9 @@ class _Worker:
                 self._work = self._parts.enter_context(self._open_work())
             return self._work(item)
         except UserError as error:
-            return _Refusal(str(error), platform.node())
+            from ray.util import get_node_ip_address
+
+            return _Refusal(str(error), _machine(platform.node(), get_node_ip_address()))
 
     def close(self) -> None:
         self._parts.close()
@@ -95,6 +118,7 @@ class RayEngine(Engine):
         self._ray, self._num_gpus, self._address = ray, int(needs_gpu), address
         self._owns_ray = not ray.is_initialized()
         if self._owns_ray:
+            _require_listener(address)
             options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
             if address is None:
                 # At least as many as workers, or those beyond the CPUs would wait for ever.
@@ -208,16 +232,26 @@ class _Run:
             self._num_failed_starts += 1
             # Ray's message ends with the error itself, behind a traceback.
             reason = str(error).strip().splitlines()[-1].strip()
+            where = self._machine_in(str(error))
             if getattr(error, "actor_init_failed", False):
                 raise UserError(
-                    f"a worker of Ray cannot load its work ({reason}). Install the same version of this package and of "
-                    "Python on every machine."
+                    f"a worker of Ray{where} cannot load its work ({reason}). Install the same version of this package "
+                    "and of Python on every machine."
                 ) from None
             if self._num_failed_starts > _MAX_FAILED_STARTS * self._num_workers:
-                raise UserError(f"workers of Ray end when they start ({reason}); earlier results are kept") from None
+                raise UserError(
+                    f"workers of Ray end when they start, the last one{where} ({reason}); earlier results are kept"
+                ) from None
         else:
             self._num_failed_starts = 0
             self._idle.append(actor)
+
+    def _machine_in(self, message: str) -> str:
+        """` on` the machine of a worker, which Ray's messages name by its address; empty if they do not."""
+        if (found := _ADDRESS.search(message)) is None:
+            return ""
+        names = {node["NodeManagerAddress"]: node["NodeManagerHostname"] for node in self._ray.nodes()}
+        return f" on {_machine(names.get(found[1], ''), found[1])}"
 
     def _take_result(self, ready: Any, actor: Any, job: _Job) -> None:
         try:
@@ -225,7 +259,7 @@ class _Run:
             job.item = None
             self._idle.append(actor)
         except self._ends as error:
-            self._lose(actor, job, first_line(error))
+            self._lose(actor, job, first_line(error), self._machine_in(str(error)))
         except OSError as error:
             if isinstance(error, self._ray.exceptions.RayError):  # of the work
                 raise
@@ -234,10 +268,10 @@ class _Run:
                 "earlier results are kept."
             ) from None
 
-    def _lose(self, actor: Any, job: _Job, reason: str) -> None:
+    def _lose(self, actor: Any, job: _Job, reason: str, where: str) -> None:
         self._engine.num_lost_workers += 1
         if self._engine.num_lost_workers <= _MAX_SHOWN:
-            logger.warning("a worker of Ray ended in the middle of an item, which another one gets: %s", reason)
+            logger.warning("a worker of Ray%s ended in the middle of an item, which another gets: %s", where, reason)
         self._ray.kill(actor)  # it may only be out of reach
         # Idle ones may have ended with it, if it was a machine. This item must not be lost because it goes to them.
         self._starting |= {one.ready.remote(): one for one in self._idle}

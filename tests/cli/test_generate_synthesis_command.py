@@ -245,9 +245,13 @@ def test_rounds_with_training_between_them(faces, tmp_path, monkeypatch, capfd):
         (None, ("--rounds", "3"), "--rounds: is for rounds with training; add --recipe"),
         (None, ("--device", "cpu"), "--device: is for rounds with training; add --recipe"),
         (None, ("--launcher", TWO_RANKS), "--launcher: is for rounds with training; add --recipe"),
-        ("datasets: {faces: {}}", ("--launcher", "no-such-program -x"), "no program 'no-such-program' is installed"),
-        ("datasets: {faces: {}}", ("--launcher", "torchrun 'x"), "launcher 'torchrun 'x': is no command"),
-        ("datasets: {faces: {}}", ("--launcher", " "), "the launcher is empty"),
+        (
+            "datasets: {faces: {}}",
+            ("--launcher", "no-such-program -x"),
+            "--launcher: no program 'no-such-program' is installed",
+        ),
+        ("datasets: {faces: {}}", ("--launcher", "torchrun 'x"), "--launcher: 'torchrun 'x' is no command"),
+        ("datasets: {faces: {}}", ("--launcher", " "), "--launcher: is empty"),
     ],
 )
 def test_rounds_that_cannot_run(faces, tmp_path, capsys, content, more, message):
@@ -274,7 +278,7 @@ def test_the_number_of_rounds_is_a_limit(faces, tmp_path, capsys):
 def test_a_stopped_training_stops_the_rounds(faces, tmp_path, monkeypatch, capsys):
     (tmp_path / "recipe.yaml").write_text("datasets: {faces: {}}")
 
-    def stop(name, command):
+    def stop(name, command, key):
         raise RunStopped(f"the training of {name} was stopped")
 
     monkeypatch.setattr(children, "run_training", stop)
@@ -282,6 +286,17 @@ def test_a_stopped_training_stops_the_rounds(faces, tmp_path, monkeypatch, capsy
         assert faces("m2", server, "--recipe", str(tmp_path / "recipe.yaml")) == 75
     assert "the training of recipe-1 was stopped; run the same command again" in capsys.readouterr().err
     assert len(json.loads((tmp_path / "out" / "rounds.json").read_text())) == 1
+
+
+def test_a_launcher_that_cannot_be_started(faces, tmp_path, capsys):
+    (tmp_path / "recipe.yaml").write_text("datasets: {faces: {}}")
+    launcher = tmp_path / "no_program"
+    launcher.write_bytes(b"\0" * 8)
+    launcher.chmod(0o755)
+    with ChatServer(script) as server:
+        recipe = ("--recipe", str(tmp_path / "recipe.yaml"))
+        assert faces("m2", server, *recipe, "--launcher", str(launcher)) == EXIT_USER_ERROR
+    assert f"--launcher: {launcher} cannot be started (Exec format error)" in capsys.readouterr().err
 
 
 def test_no_training_without_texts(faces, tmp_path, capsys):

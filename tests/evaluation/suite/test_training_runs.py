@@ -168,9 +168,9 @@ def test_a_launcher_that_does_not_exist(suite):
         suite({"tuned": model()}, launcher="no-such-program")
 
 
-@pytest.mark.parametrize(("launcher", "message"), [("torchrun 'x", "is no command"), (" ", "the launcher is empty")])
+@pytest.mark.parametrize(("launcher", "message"), [("torchrun 'x", "'torchrun 'x' is no command"), (" ", "is empty")])
 def test_a_launcher_that_is_no_command(suite, launcher, message):
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=f"suite.launcher: {message}"):
         suite({"tuned": model()}, launcher=launcher)
 
 

@@ -12,8 +12,11 @@ import sys
 import time
 from pathlib import Path
 
-# Red value of the first pixel -> what happens. KILL_ONCE ends the process that started the teacher.
-ONE, NONE, TWO, CRASH, CRASH_ONCE, HANG, ERROR, TINY, PROFILE, NOISE, UNFIT, BLIND, KILL_ONCE = range(10, 140, 10)
+# Red value of the first pixel -> what happens. KILL_ONCE ends the process that started the teacher. MEET waits until
+# teachers of two nodes of Ray are asked it, and ends the node whose process is in the file KILLED_NODE, beside the log;
+# without this file, it is as ONE.
+ONE, NONE, TWO, CRASH, CRASH_ONCE, HANG, ERROR, TINY, PROFILE, NOISE, UNFIT, BLIND, KILL_ONCE, MEET = range(10, 150, 10)
+KILLED_NODE = "killed_node.pid"
 
 MOOD = {"happy": {"happy": 0.8, "neutral": 0.2}, "sad": {"sad": 0.5, "neutral": 0.3}}
 
@@ -24,6 +27,22 @@ def landmarks(width: int, nose: float) -> list[list[float]]:
     points[36], points[45] = [width * 0.25, 10.0], [width * 0.75, 10.0]
     points[30] = [width * (0.25 + nose * 0.5), 20.0]
     return points
+
+
+def meet(folder: Path) -> None:
+    if not (killed := folder / KILLED_NODE).exists():
+        return
+    # The worker of Ray that started this process is a child of its node.
+    node = Path(f"/proc/{os.getppid()}/stat").read_text().rsplit(")", 1)[1].split()[1]
+    (folder / f"met-{node}").touch()
+    while killed.exists() and len(list(folder.glob("met-*"))) < 2:
+        time.sleep(0.05)
+    if killed.exists() and killed.read_text() == node:
+        os.kill(int(node), signal.SIGKILL)
+        killed.unlink()
+        time.sleep(600)  # the worker ends with its node
+    while killed.exists():
+        time.sleep(0.05)
 
 
 def main(mood: str, log: Path) -> None:
@@ -40,6 +59,8 @@ def main(mood: str, log: Path) -> None:
             file.write(f"{mood} {first} {width}x{height}\n")
         if first == KILL_ONCE and f"{mood} {first} " not in before:
             os.kill(os.getppid(), signal.SIGKILL)
+        if first == MEET:
+            meet(log.parent)
         if first == CRASH or (first == CRASH_ONCE and f"{mood} {first} " not in before):
             sys.exit("MemoryError: no more memory")
         faces = [{"box": [width * 0.1, 0, width * 0.9, height], "score": 0.9, "expressions": MOOD[mood]}]

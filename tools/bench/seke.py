@@ -132,7 +132,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with AnswerFile(arguments.work / "answers.jsonl") as answers:
         moved = movements(records, answers)
         rated, num_rated = rated_faces(answers)
-        costs = seconds_per_face(ALL, records[:102])
+        costs = seconds_per_face(ALL, records)
         print(f"seconds of a processor for a face: {costs}", flush=True)
         setups = make_setups(records, rated, {one.id: moved_units(one, moved) for one in records}, answers)
         for name, setup in setups.items():

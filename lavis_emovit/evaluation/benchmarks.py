@@ -10,15 +10,16 @@ import hashlib
 import itertools
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
-from pydantic import Field, TypeAdapter, field_validator, model_validator
+from pydantic import Field, TypeAdapter, ValidationInfo, field_validator, model_validator
 
 from lavis_emovit.emotion.facial import FACIAL_UNITS
 from lavis_emovit.emotion.labels import LabelSet, LabelSetName, Subject, get_label_set, subject_of
 from lavis_emovit.emotion.questions import MODES, PERSONAS, Scale, num_wordings
 from lavis_emovit.errors import DataError
+from lavis_emovit.evaluation.personas import NO_PERSONA, read_personas
 from lavis_emovit.evaluation.prompt_settings import OPTIONS, QUESTION, STATEMENT, Prompt, PromptSettings
 from lavis_emovit.records import EmotionRecord, InstructionKind
 from lavis_emovit.settings import Settings, added_field, each_once, nearest_name
@@ -109,8 +110,9 @@ class BenchmarkSettings(Settings):
         scale: with kind `valence_arousal` by likelihood, which answers are scored: the `steps` from 1 to 9, or five
             `levels`, which are words.
         confidence: whether written answers of kinds `emotion`, `choice` and `statement` end with a stated confidence.
-        personas: who answers, by name (`none`, `optimist`, ...) or as a text of your own before the question; several
-            of them measure how much it matters.
+        personas: who answers, by name (`none`, `optimist`, ...) or as a text of your own before the question, or a file
+            with some (see `personas.py`), which are then compared with `none`; several measure how much it matters.
+        persona_texts: id -> text of the personas of a file, which are here without the file.
         modes: what comes before the answer: nothing (`direct`), a description (`caption`), or what happens and why
             (`context`); other modes than `direct` need written answers.
         wheels: with kind `words`, wheels of your own, as `lavis_emovit/emotion/wheels.json`, or the public mapping.
@@ -139,6 +141,7 @@ class BenchmarkSettings(Settings):
     scale: Scale = added_field("steps")
     confidence: bool = added_field(False)
     wheels: str | None = added_field(None, min_length=1)
+    persona_texts: dict[str, str] = added_field({})
     personas: tuple[str, ...] = added_field(("none",), min_length=1)
     modes: tuple[Mode, ...] = added_field(("direct",), min_length=1)
 
@@ -159,13 +162,22 @@ class BenchmarkSettings(Settings):
         marks = {"option_marks": (prompt.option_marks,)} if prompt.option_marks is not None else {}
         return {**values, "prompt": prompt, **marks}
 
+    @model_validator(mode="before")
+    @classmethod
+    def _personas_of_a_file(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or not isinstance(values.get("personas"), str):
+            return values
+        texts = read_personas(values["personas"])
+        return {**values, "personas": (NO_PERSONA, *texts), "persona_texts": texts}
+
     _each_once = field_validator(*_VARIED, "axes", "coarser", "slices")(each_once)
 
     @field_validator("personas")
     @classmethod
-    def _personas_exist(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _personas_exist(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        texts = info.data.get("persona_texts", {})
         for name in value:
-            if name not in PERSONAS and len(name.split()) < 2:
+            if name not in PERSONAS and name not in texts and len(name.split()) < 2:
                 known = nearest_name(name, list(PERSONAS))
                 raise ValueError(f"there is no persona '{name}'{known}; write a sentence for one of your own")
         return value
@@ -234,10 +246,18 @@ class BenchmarkSettings(Settings):
         choices = itertools.product(self.wordings, *options, self.personas, self.modes)
         # Order and marks belong to the list of options.
         made = (
-            Variant(wording, order if listed else None, marks if listed else "none", persona, mode)
+            Variant(
+                wording, order if listed else None, marks if listed else "none", persona, mode, self._opening(persona)
+            )
             for wording, listed, order, marks, persona, mode in choices
         )
         return tuple(dict.fromkeys(made))
+
+    def _opening(self, persona: str) -> str:
+        """The text of a persona before the question."""
+        if persona in self.persona_texts:
+            return f"{self.persona_texts[persona]} "
+        return PERSONAS.get(persona, f"{persona.strip()} ")
 
     @property
     def first_variant(self) -> BenchmarkSettings:
@@ -297,6 +317,12 @@ class Variant:
     marks: OptionMarks = "none"
     persona: str = "none"
     mode: Mode = "direct"
+    persona_text: str = field(default="", compare=False)
+
+    @property
+    def choices(self) -> dict[str, Any]:
+        """What tells it from other variants."""
+        return {one.name: getattr(self, one.name) for one in fields(self) if one.compare}
 
     @property
     def name(self) -> str:
@@ -309,8 +335,7 @@ class Variant:
     @property
     def opening(self) -> str:
         """The text before the question."""
-        persona = PERSONAS.get(self.persona, f"{self.persona.strip()} ")
-        return persona + MODES[self.mode]
+        return self.persona_text + MODES[self.mode]
 
     def options(self, options: Sequence[str], question_id: str) -> tuple[str, ...]:
         """The options in the order of this variant; the shuffled one depends on the record or question."""

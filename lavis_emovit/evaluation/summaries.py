@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -135,11 +135,11 @@ def _variants_by_choice(settings: BenchmarkSettings) -> dict[str, list[str]]:
     first = settings.variants[0]
     alike = [variant for variant in settings.variants if (variant.order is None) == (first.order is None)]
     groups = {}
-    for choice in fields(first):
-        same = {other.name: getattr(first, other.name) for other in fields(first) if other.name != choice.name}
+    for choice in first.choices:
+        same = {name: value for name, value in first.choices.items() if name != choice}
         group = [variant.name for variant in alike if replace(variant, **same) == variant]
         if len(group) > 1:
-            groups[choice.name] = group
+            groups[choice] = group
     return groups
 
 

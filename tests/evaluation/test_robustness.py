@@ -88,6 +88,73 @@ def test_personas_and_modes_are_in_the_question():
     assert not {"personas", "modes", "confidence", "axes", "wheels"} & set(BenchmarkSettings(dataset="x").model_dump())
 
 
+PERSONA_FILES = {
+    "people.json": '[{"id": "cook", "text": "You are a cook."}, {"id": 7, "text": " You are\\na monk. "}]',
+    "people.yaml": "- {id: cook, text: You are a cook.}\n- {id: 7, text: You are a monk.}\n",
+    "people.csv": '\ufeffid;text\r\ncook;You are a cook.\r\n7;"You are\r\na monk."\r\n',
+    "more.csv": "text,id\nYou are a cook.,cook\nYou are a monk.,7\n",
+}
+
+
+@pytest.mark.parametrize("name", PERSONA_FILES)
+def test_personas_come_from_a_file(name, tmp_path):
+    path = tmp_path / name
+    path.write_bytes(PERSONA_FILES[name].encode())
+    settings = BenchmarkSettings(dataset="x", personas=str(path))
+    assert settings.personas == ("none", "cook", "7")
+    record = EmotionRecord(id="r", image="r.png", split="test", source="x", label_set="labels:positive, negative")
+    plain, cook, monk = (
+        questions_about(record, Truth(), settings, variant, "likelihood", LABELS)[0].text
+        for variant in settings.variants
+    )
+    assert (cook, monk) == (f"You are a cook. {plain}", f"You are a monk. {plain}")
+    assert [one.name for one in settings.variants][1:] == [
+        "wording 1, options fixed, persona cook", "wording 1, options fixed, persona 7"
+    ]  # fmt: skip
+    # Written settings are complete without the file, and other texts are other settings.
+    dumped = settings.model_dump(mode="json")
+    path.unlink()
+    assert BenchmarkSettings.model_validate(dumped) == settings
+    other = {**dumped, "persona_texts": {**dumped["persona_texts"], "7": "You are a nun."}}
+    assert BenchmarkSettings.model_validate(other).variants[2].opening == "You are a nun. "
+    rows = _rows(settings, [["positive", "positive"], ["positive", "positive"], ["negative", "positive"]])
+    found = robustness_metrics(rows, settings.variants, LABELS.labels)
+    assert found.persona_shift == {"cook": 0.0, "7": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("gone.json", None, "gone.json: the file of personas cannot be read (No such file or directory)"),
+        ("a.json", "[]", "a.json: the file has no personas"),
+        ("a.yaml", "", "a.yaml: the file has no personas"),
+        ("a.csv", "id,text\n", "a.csv: the file has no personas"),
+        ("a.json", "[{", "a.json: cannot be read"),
+        ("a.yaml", "- {id: a", "a.yaml: cannot be read"),
+        ("a.json", '{"cook": "You cook."}', "a.json: is no list of personas"),
+        ("a.json", '["You are a cook."]', "a.json: entry 0 is no object with id and text"),
+        ("a.json", '[{"id": "a", "text": "b"}, {"id": "a", "text": "c"}]', "entry 1: the id 'a' is already used"),
+        ("a.json", '[{"id": "a", "id": "b", "text": "c"}]', "the key 'id' is repeated"),
+        ("a.csv", "id,text\na,b\na,c\n", "line 3: the id 'a' is already used; ids must be unique"),
+        ("a.csv", "id,txt\na,b\n", "line 2: unknown key 'txt' (did you mean 'text'?)"),
+        ("a.csv", "id,text\na,b,c\n", "line 2: unknown key None"),
+        ("a.csv", 'id,text\na,"b\n', "is no row of a table"),
+        ("a.yaml", "- {id: a, text: ' '}", "entry 0: has no text (got ' ')"),
+        ("a.yaml", "- {text: You are a cook.}", "entry 0: has no id (got None)"),
+        ("a.yaml", "- {id: none, text: You are a cook.}", "the id 'none' must be one line, and not 'none'"),
+        ("a.txt", "You are a cook.", "is no file of personas (.json, .yaml, .yml, .csv)"),
+    ],
+)
+def test_a_file_of_personas_that_cannot_be_used(name, content, problem, tmp_path):
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError) as caught:
+        BenchmarkSettings(dataset="x", personas=str(tmp_path / name))
+    assert problem in str(caught.value)
+    with pytest.raises(ValueError, match=r"for the persona 'child', write a list: \[none, child\]"):
+        BenchmarkSettings(dataset="x", personas="child")
+
+
 @pytest.mark.parametrize(
     ("values", "problem"),
     [

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -110,7 +110,7 @@ def _flips(found: dict[Variant, list[PredictionRow]]) -> tuple[np.ndarray, dict[
     for (one, firsts), (other, seconds) in combinations(found.items(), 2):
         differs_N = np.array([a.prediction != b.prediction for a, b in zip(firsts, seconds)], dtype=np.float64)
         of_pairs.append(differs_N)
-        changed = [field.name for field in fields(one) if getattr(one, field.name) != getattr(other, field.name)]
+        changed = [name for name, choice in one.choices.items() if other.choices[name] != choice]
         if len(changed) == 1:
             by_choice.setdefault(changed[0], []).append(float(differs_N.mean()))
     return np.mean(of_pairs, axis=0), {choice: float(np.mean(rates)) for choice, rates in by_choice.items()}

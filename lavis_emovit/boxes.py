@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import math
 from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeGuard
 
 from pydantic import AfterValidator, Field, model_validator
@@ -152,6 +153,11 @@ def shown(image: Image.Image, box: Box | None, settings: BoxSettings | None) -> 
     return (image, crop) if shows_both(settings) else (crop,)
 
 
+def images_of_pair(image: Image.Image, pair: Sequence[Box]) -> list[Image.Image]:
+    """The two images that an upright image of full size is made of. DataError as `part_of`."""
+    return [image.crop(part_of(box, image.size)) for box in pair]
+
+
 def is_cropped(box: Box | None, settings: BoxSettings | None) -> bool:
     """Whether a model sees anything but the whole image, for which the image is needed at full size."""
     return box is not None and not shows_whole(settings)
@@ -170,10 +176,33 @@ def shown_bytes(data: bytes, box: Box | None, settings: BoxSettings | None) -> b
 
     if not is_cropped(box, settings):
         return data
-    buffer = io.BytesIO()
-    # The highest speed of compression; these bytes are read once.
     whole_or_crop, *crops = shown(decode_image(data), box, settings)
     width_px, height_px = whole_or_crop.size
     joined = side_by_side([whole_or_crop, *crops], height_px, width_px) if crops else whole_or_crop
-    joined.save(buffer, "PNG", compress_level=1)
+    return _png(joined)
+
+
+def bytes_of_pair(data: bytes, pair: Sequence[Box]) -> list[bytes]:
+    """Each image of a pair, as a PNG. Raises as `pair_bytes`."""
+    from lavis_emovit.images import decode_image
+
+    return [_png(image) for image in images_of_pair(decode_image(data), pair)]
+
+
+def pair_bytes(data: bytes, pair: Sequence[Box]) -> bytes:
+    """Both images of a pair in one, for models that take one image: from left to right at the same height, a PNG.
+
+    Raises:
+        DataError: as `part_of`, or the image cannot be decoded.
+    """
+    from lavis_emovit.images import decode_image, side_by_side
+
+    images = images_of_pair(decode_image(data), pair)
+    return _png(side_by_side(images, max(image.height for image in images)))
+
+
+def _png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    # The highest speed of compression; these bytes are read once.
+    image.save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()

@@ -13,7 +13,7 @@ import math
 import re
 import threading
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -184,6 +184,16 @@ def side_by_side(images: Iterable[Image.Image], height_px: int, max_width_px: in
         joined.paste(image, (left, 0))
         left += image.width + _GAP_PX
     return joined
+
+
+def joined(images: Sequence[Image.Image]) -> tuple[Image.Image, list[tuple[int, int, int, int]]]:
+    """The images from left to right in their own sizes, with a white gap; RGB, and where each of them is."""
+    lefts = [sum(one.width + _GAP_PX for one in images[:place]) for place in range(len(images))]
+    boxes = [(left, 0, left + one.width, one.height) for left, one in zip(lefts, images)]
+    whole = Image.new("RGB", (boxes[-1][2], max(one.height for one in images)), "white")
+    for left, one in zip(lefts, images):
+        whole.paste(to_rgb(one), (left, 0))
+    return whole, boxes
 
 
 def _fitted(image: Image.Image, height_px: int, max_width_px: int | None) -> Image.Image:

@@ -136,6 +136,7 @@ class EmotionRecord(FrozenModel):
     # Number of the facial action unit -> intensity from 0 (absent) to 5, as in FACS.
     action_units: dict[int, Number] | None = None
     box: Box | None = None  # the person that the record describes
+    pair: list[Box] | None = None  # where in `image` the two images are that it is made of, the first one first
     utterances: list[Utterance] = Field(default_factory=list)
     instructions: list[Instruction] = Field(default_factory=list)  # the questions about the image for training
     questions: list[AnsweredQuestion] = Field(default_factory=list)  # with known answers, for evaluation
@@ -189,6 +190,19 @@ class EmotionRecord(FrozenModel):
         if value is not None and (not value or len(set(value)) < len(value) or not all(map(str.strip, value))):
             raise ValueError("must be one or more different words")
         return value
+
+    @field_validator("pair")
+    @classmethod
+    def _pair_is_of_two(cls, value: list[Box] | None) -> list[Box] | None:
+        if value is not None and len(value) != 2:
+            raise ValueError(f"must be the boxes of two images, not of {len(value)}")
+        return value
+
+    @model_validator(mode="after")
+    def _pair_is_of_whole_images(self) -> EmotionRecord:
+        if self.pair is not None and (self.box is not None or self.clip is not None):
+            raise ValueError("pair belongs to an image of two whole ones; remove its box or clip")
+        return self
 
     @model_validator(mode="after")
     def _image_is_of_the_clip(self) -> EmotionRecord:

@@ -116,6 +116,8 @@ class BenchmarkSettings(Settings):
         modes: what comes before the answer: nothing (`direct`), a description (`caption`), or what happens and why
             (`context`); other modes than `direct` need written answers.
         wheels: with kind `words`, wheels of your own, as `lavis_emovit/emotion/wheels.json`, or the public mapping.
+        join_pairs: show every model the two images of a pair joined in one. Otherwise only those see them so that take
+            one image in a message.
         active_from: intensity from which an action unit counts as active; one without intensities is active if present.
     """
 
@@ -143,6 +145,7 @@ class BenchmarkSettings(Settings):
     wheels: str | None = added_field(None, min_length=1)
     persona_texts: dict[str, str] = added_field({})
     personas: tuple[str, ...] = added_field(("none",), min_length=1)
+    join_pairs: bool = added_field(False)
     modes: tuple[Mode, ...] = added_field(("direct",), min_length=1)
 
     @model_validator(mode="before")

@@ -35,11 +35,16 @@ def own_question(
     method: Method,
     label_set: LabelSet | None,
     about: Subject,
+    *,
+    is_joined: bool,
 ) -> Question | None:
-    """The question in one variant; None if the scoring method does not suit the kind. `about` is its subject."""
+    """The question in one variant; None if the scoring method does not suit the kind. `about` is its subject.
+
+    `is_joined`: whether the model sees the images of a pair in one, which a note before the question then says.
+    """
     number, prompt, kind = variant.wording - 1, benchmark.prompt, benchmark.kind
     by_likelihood = method != "generation"
-    note = variant.opening + (wordings.PAIR_NOTE if record.extra.get("num_images") == 2 else "")
+    note = (wordings.PAIR_NOTE if record.pair is not None and is_joined else "") + variant.opening
     more = wordings.CONFIDENCE_REQUEST if benchmark.confidence and not by_likelihood else ""
     prefix = prompt.answer_prefix or "" if prompt is not None else ""
     if kind == "choice":

@@ -53,6 +53,7 @@ class PredictionRow(BaseModel):
         frames_s: of a clip, when the frames are shown that the model saw, in seconds.
         frame_effects: of a clip that a report shows, how much each of these frames raises the log-probability of
             `prediction`, see `suite/frame_effects.py`.
+        is_joined: of a record with a pair of images, whether the model saw them joined in one.
         moment: of a frame or part of a video, which is the `group` slice: when it is shown in it, in seconds, or the
             number of the frame.
         prompt: sha256 of what the model was asked, see `prompt_sha256`; None for baselines, which are not asked.
@@ -84,6 +85,7 @@ class PredictionRow(BaseModel):
     confidence: float | None = Field(default=None, ge=0.0, le=1.0)
     frames_s: tuple[FiniteFloat, ...] | None = None
     frame_effects: tuple[FiniteFloat, ...] | None = None
+    is_joined: bool | None = None
     moment: FiniteFloat | None = None
 
     @field_validator("votes")

@@ -58,8 +58,13 @@ def questions_about(
     variant: Variant,
     method: Method,
     label_set: LabelSet | None,
+    *,
+    is_joined: bool = True,
 ) -> list[Question]:
-    """The questions about one record in one variant; none if the scoring method does not suit the kind."""
+    """The questions about one record in one variant; none if the scoring method does not suit the kind.
+
+    `is_joined`: whether the model sees the images of a pair in one.
+    """
     number, prompt = variant.wording - 1, benchmark.prompt
     new_tokens = (
         benchmark.max_new_tokens or (prompt and prompt.max_new_tokens) or _default_new_tokens(benchmark, variant)
@@ -86,7 +91,7 @@ def questions_about(
         text = variant.opening + text + (wordings.CONFIDENCE_REQUEST if benchmark.confidence else "")
         return [Question("emotion", text, max_new_tokens=new_tokens, decoding=decoding)]
     if benchmark.kind in ("choice", "statement", "ranking", "words", "vqa"):
-        asked = own_question(record, truth, benchmark, variant, method, label_set, about)
+        asked = own_question(record, truth, benchmark, variant, method, label_set, about, is_joined=is_joined)
         if asked is None or asked.candidates:
             return [asked] if asked is not None else []
         return [replace(asked, max_new_tokens=new_tokens, decoding=decoding)]

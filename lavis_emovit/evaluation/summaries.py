@@ -41,8 +41,8 @@ def benchmark_summary(benchmark: BenchmarkRows, gains: Mapping[str, str] | None 
     Returns:
         `kind`, `dataset`, `split`, `label_set`; `results`, one for each model and scoring method (`model`, `method`,
         `num_images`, `prompt` with `name` and `sha256`, `headline` with `name`, `value` and `interval`, `num_samples`,
-        `num_invalid`, `num_errors`, `num_without_truth`, `metrics`); `comparisons`, each later result against the
-        first; and `gains`, if any are wanted.
+        `num_invalid`, `num_errors`, `num_without_truth`, `num_joined_pairs` of pairs of images, `metrics`);
+        `comparisons`, each later result against the first; and `gains`, if any are wanted.
     """
     settings = benchmark.settings
     results = []
@@ -56,6 +56,8 @@ def benchmark_summary(benchmark: BenchmarkRows, gains: Mapping[str, str] | None 
             "num_errors": sum(row.error is not None for row in rows),
             "num_without_truth": (benchmark.num_records or num_answered) - num_answered,
         }
+        if pairs := [row.is_joined for row in rows if row.is_joined is not None]:
+            result["num_joined_pairs"] = sum(pairs)
         try:
             result |= result_of(benchmark.measured(key))
         except DataError as error:

@@ -55,6 +55,11 @@ class ImageProcessor(BaseProcessor):
         """Whether it can show the whole image and a crop of it together, as `box: both` does."""
         return self.frames is None
 
+    @property
+    def reads_pairs(self) -> bool:
+        """Whether the model takes several images in one message, as those of a pair."""
+        return False
+
     def check_num_images(self) -> None:
         """WeightsError if the model cannot read as many images as the settings show of a record."""
 

@@ -46,6 +46,10 @@ class EmovitImageTextProcessor(ImageProcessor):
     def reads_both(self) -> bool:
         return super().reads_both and self.chat.reads_two
 
+    @property
+    def reads_pairs(self) -> bool:
+        return self.chat.reads_two
+
     def check_num_images(self) -> None:
         """See `ImageProcessor`; loads the model's processor if there are several."""
         if self.settings.num_frames > 1:

@@ -443,7 +443,7 @@ def _eemo_bench_pair(root: Path) -> Expected:
     categories = {"question_type": "What/How", "perceptual_dimension": "Valence perception",
                   "question_concern": "Differences comparison"}  # fmt: skip
     return Expected(2, "eemo_bench_pair/1_2", {
-        "extra": {"num_images": 2},
+        "pair": [[0, 0, 20, 10], [28, 0, 48, 20]],
         "questions": [
             {"question": f"Which image is happier, {number}?", "answers": ["The second picture."],
              "options": ["The first picture.", "The second picture."], "categories": categories, "id": str(number)}

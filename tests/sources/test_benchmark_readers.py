@@ -2,7 +2,7 @@
 
 - Entries that are not as published are refused, all together, each with its number and what is wrong: unknown labels of
   statements, right answers that are no option, repeated images and ids, ratings outside the scale, missing images.
-- The two images of a pair are side by side at the same height, the first on the left.
+- The two images of a pair are side by side, the first on the left, each as it is and at its place in `pair`.
 - All 2,012 pair questions with options of EEmo-Bench but the broken one are read, with the published right answers
   (shared data).
 - The same for questions of POPE, MME, ScienceQA and LAVIS's VQAv2.
@@ -17,10 +17,11 @@ import os
 from pathlib import Path
 
 import pytest
-from PIL import Image, ImageColor
+from PIL import Image, ImageChops, ImageColor
 
+from lavis_emovit.boxes import images_of_pair, pair_bytes
 from lavis_emovit.errors import DataError
-from lavis_emovit.images import side_by_side
+from lavis_emovit.images import decode_image
 from lavis_emovit.sources.base import Notes
 from lavis_emovit.sources.embedded import extract_image
 from lavis_emovit.sources.readers.eemo_bench import EEmoBenchReader
@@ -146,6 +147,8 @@ def test_pairs_that_are_not_as_published(tmp_path):
         {**good, "id": 3, "correct_answer": "E"},
         {**good, "id": 4, "image2_url": "gone.jpg"},
         {**good, "id": 5, "options": "{'A': 'Both.', 'B': 'One.', 'A': 'Neither.'}"},
+        {**good, "id": 6, "image3_url": "1.jpg"},
+        {key: value for key, value in {**good, "id": 7}.items() if key != "image2_url"},
     ]
     (tmp_path / "EEmo-Bench(pair).json").write_text(json.dumps(entries))
     text = problems_of(EEmoPairReader(tmp_path, source="pair", extract_to=tmp_path / "out"))
@@ -155,6 +158,8 @@ def test_pairs_that_are_not_as_published(tmp_path):
         "question '3': the answer 'E' is none of the options",
         "the image gone.jpg is missing",
         "question 5: several options have the same letter",
+        "entry 6: has image3_url, but a pair has two images, image1_url and image2_url",
+        "entry 7: image2_url",
     ):
         assert problem in text, problem
     with pytest.raises(DataError, match="joined in new files"):
@@ -162,12 +167,22 @@ def test_pairs_that_are_not_as_published(tmp_path):
 
 
 def test_the_first_image_of_a_pair_is_on_the_left(tmp_path):
-    picture(tmp_path / "red.png", "red", (10, 20))
-    picture(tmp_path / "blue.png", "blue", (30, 10))
-    joined = side_by_side([Image.open(tmp_path / "red.png"), Image.open(tmp_path / "blue.png")], 40)
-    assert joined.size == (20 + 8 + 120, 40)
-    assert joined.getpixel((10, 20)) == (255, 0, 0) and joined.getpixel((100, 20)) == (0, 0, 255)
-    assert joined.getpixel((23, 20)) == (255, 255, 255)
+    red, blue = Image.effect_noise((40, 80), 50).convert("RGB"), Image.effect_noise((600, 200), 50).convert("RGB")
+    (tmp_path / "images").mkdir()
+    red.save(tmp_path / "images" / "red.png")
+    blue.save(tmp_path / "images" / "blue.png")
+    entry = {"id": 1, "image1_url": "red.png", "image2_url": "blue.png", "question": "Which?", "correct_answer": "A",
+             "options": "{'A': 'x', 'B': 'y'}"}  # fmt: skip
+    (tmp_path / "EEmo-Bench(pair).json").write_text(json.dumps([entry]))
+    settings = EEmoPairSettings(max_side_px=300)
+    (record,) = EEmoPairReader(tmp_path, settings, source="pair", extract_to=tmp_path / "out").read()
+    assert record.pair == [(0, 0, 40, 80), (48, 0, 348, 100)]
+    data = (tmp_path / "out" / record.image).read_bytes()
+    first, second = images_of_pair(decode_image(data), record.pair)
+    assert ImageChops.difference(first, red).getbbox() is None  # as it is
+    assert ImageChops.difference(second, blue.resize((300, 100))).getextrema()[0][1] < 128  # smaller
+    one = decode_image(pair_bytes(data, record.pair))
+    assert one.size == (50 + 8 + 300, 100) and one.getpixel((53, 50)) == (255, 255, 255)
 
 
 @pytest.mark.skipif(SHARED is None, reason="EMOVIT_SHARED is not set")
@@ -185,7 +200,7 @@ def test_all_pair_questions_are_read(tmp_path):
         picture(tmp_path / "images" / name, size=(4, 4))
     (tmp_path / "EEmo-Bench(pair).json").write_text(json.dumps(entries))
     notes = Notes()
-    settings = EEmoPairSettings(height_px=4)
+    settings = EEmoPairSettings(max_side_px=32)
     reader = EEmoPairReader(tmp_path, settings, source="pair", notes=notes, extract_to=tmp_path / "out")
     records = list(reader.read())
     found = {question.id: question for record in records for question in record.questions}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, get_args, runtime_checkable
 
-from lavis_emovit.boxes import ONE_IMAGE, Box, BoxSettings, shown_bytes
+from lavis_emovit.boxes import ONE_IMAGE, Box, BoxSettings, bytes_of_pair, pair_bytes, shown_bytes
 from lavis_emovit.clips.clip import Clip
 from lavis_emovit.emotion.labels import LabelSet
 from lavis_emovit.errors import DataError
@@ -36,14 +36,22 @@ class Item:
     truth: Truth
     show: BoxSettings | None = None
 
+    def images(self, *, join_pairs: bool = False) -> list[bytes]:
+        """The encoded images that a model sees that takes several, two of a pair. DataError as in `shown`."""
+        if self.record.pair is None or join_pairs:
+            return [self.shown()]
+        return bytes_of_pair(self.image_bytes, self.record.pair)
+
     def shown(self) -> bytes:
-        """The encoded image that models see, of a clip all of it; with `box: both` the two in one, for judges.
+        """The encoded image that models see, of a clip all of it; with `box: both` and of a pair the two in one.
 
         Raises:
             DataError: the box has no area in the image.
         """
         if self.record.clip is not None:
             return self.image_bytes
+        if self.record.pair is not None:
+            return pair_bytes(self.image_bytes, self.record.pair)
         return shown_bytes(self.image_bytes, self.record.box, self.show)
 
 
@@ -76,6 +84,7 @@ class LanguageModel(EvaluatedModel, Protocol):
         images_at_once: number of images in a batch that it needs to be fast; 0: any.
         scores_any_text: whether `score` takes a single candidate of any length, such as a reference answer.
         reads_both: whether it takes a whole image and a crop of it together, see `prepare_both`.
+        reads_pairs: whether it takes the two images of a record with a `pair` in one message, see `prepare_pair`.
         tuned_show: what it was tuned to see of records with a box; None: it was not, or on whole images.
     """
 
@@ -83,6 +92,7 @@ class LanguageModel(EvaluatedModel, Protocol):
     decoding: frozenset[str] = frozenset()
     scores_any_text: bool = True
     reads_both: bool = False
+    reads_pairs: bool = False
     tuned_show: BoxSettings | None = None
 
     def facts(self) -> dict[str, str]:
@@ -108,6 +118,14 @@ class LanguageModel(EvaluatedModel, Protocol):
             DataError: the image cannot be decoded, the box has no area in it, or the model takes one image.
         """
         raise DataError(ONE_IMAGE)
+
+    def prepare_pair(self, data: bytes, pair: Sequence[Box]) -> Any:
+        """The two images of a record with a `pair`, in order, as `score` and `write` take them.
+
+        Raises:
+            DataError: the image cannot be decoded, a box has no area in it, or the model takes one image.
+        """
+        raise DataError("it takes one image in a message")
 
     def prepare_clip(
         self, data: bytes, clip: Clip, box: Box | None = None, show: BoxSettings | None = None

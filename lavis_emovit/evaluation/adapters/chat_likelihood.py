@@ -34,7 +34,7 @@ _AROUND_A_MARK = string.whitespace + ".:,;()[]*\"'`"
 
 
 def scoring_request(
-    question: Question, image: ChatImage, settings: ChatSettings, form: Form, top_logprobs: int
+    question: Question, images: tuple[ChatImage, ...], settings: ChatSettings, form: Form, top_logprobs: int
 ) -> ChatRequest:
     """The request whose reply has the scores of a question's candidates.
 
@@ -48,12 +48,12 @@ def scoring_request(
         )
     prompt = f"evaluation/{question.key}/{form}"
     if form == "systemone":
-        message = Message("user", question.text, (image,))
+        message = Message("user", question.text, images)
         return ChatRequest(settings.model, (message,), {}, prompt=prompt, choices=question.candidates)
     parameters = {**settings.parameters(), "max_output_tokens": _NUM_TOKENS}
     parameters |= {"logprobs": True, "top_logprobs": top_logprobs}
     text = f"{question.text}\n\n{_instruction(question.candidates)}"
-    return ChatRequest(settings.model, (Message("user", text, (image,)),), parameters, prompt=prompt)
+    return ChatRequest(settings.model, (Message("user", text, images),), parameters, prompt=prompt)
 
 
 def _instruction(candidates: Sequence[str]) -> str:

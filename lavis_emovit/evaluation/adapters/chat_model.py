@@ -9,13 +9,15 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from PIL import Image
 from pydantic import Field
 
+from lavis_emovit.boxes import Box, images_of_pair
 from lavis_emovit.chat.ledger import Ledger
 from lavis_emovit.chat.progress import RunProgress
 from lavis_emovit.chat.request import ChatImage, ChatRequest, Message
@@ -57,10 +59,18 @@ class ChatModelSettings(Settings):
         return ChatSettings.model_validate({"temperature": 0.0, **self.chat})
 
 
+class _Pair(NamedTuple):
+    """Two images in one file, which are sent as two."""
+
+    data: bytes
+    boxes: Sequence[Box]
+
+
 class ChatModel(LanguageModel):
     """A model behind an endpoint; its replies are kept in the ledger at `ledger_path`."""
 
     scores_any_text = False
+    reads_pairs = True
 
     @property
     def images_at_once(self) -> int:
@@ -111,6 +121,11 @@ class ChatModel(LanguageModel):
         decode_image(image_bytes, min_side_px=self.settings.image_max_side_px)
         return image_bytes
 
+    def prepare_pair(self, data: bytes, pair: Sequence[Box]) -> _Pair:
+        """The bytes and the boxes themselves, if they are two images."""
+        images_of_pair(decode_image(data), pair)
+        return _Pair(data, pair)
+
     def score(
         self, images: Sequence[Any], image_index: Sequence[int], questions: Sequence[Question], method: Method
     ) -> list[list[float] | str | Failure]:
@@ -123,8 +138,8 @@ class ChatModel(LanguageModel):
         if form is None:
             raise UserError(f"{self.settings.model} has no candidate likelihoods; use the method generation")
 
-        def request(question: Question, image: ChatImage) -> ChatRequest:
-            return scoring_request(question, image, self.settings, form, self._entry.top_logprobs)
+        def request(question: Question, shown: tuple[ChatImage, ...]) -> ChatRequest:
+            return scoring_request(question, shown, self.settings, form, self._entry.top_logprobs)
 
         found: list[list[float] | str | Failure] = []
         for question, row in zip(questions, self._rows(images, image_index, questions, request)):
@@ -133,11 +148,11 @@ class ChatModel(LanguageModel):
         return found
 
     def write(
-        self, images: Sequence[bytes], image_index: Sequence[int], questions: Sequence[Question]
+        self, images: Sequence[bytes | _Pair], image_index: Sequence[int], questions: Sequence[Question]
     ) -> list[str | Failure]:
-        def request(question: Question, image: ChatImage) -> ChatRequest:
+        def request(question: Question, shown: tuple[ChatImage, ...]) -> ChatRequest:
             parameters = {**self.settings.parameters(), "max_output_tokens": question.max_new_tokens}
-            message = Message("user", question.text, (image,))
+            message = Message("user", question.text, shown)
             return ChatRequest(self.settings.model, (message,), parameters, prompt=f"evaluation/{question.key}")
 
         answers: list[str | Failure] = []
@@ -152,13 +167,13 @@ class ChatModel(LanguageModel):
 
     def _rows(
         self,
-        images: Sequence[bytes],
+        images: Sequence[bytes | _Pair],
         image_index: Sequence[int],
         questions: Sequence[Question],
-        make: Callable[[Question, ChatImage], ChatRequest],
+        make: Callable[[Question, tuple[ChatImage, ...]], ChatRequest],
     ) -> list[dict[str, Any] | Failure]:
         """The ledger's row of each question's reply, after sending what it does not have."""
-        files = [self._files.put(data) for data in images]
+        files = [self._shown(image) for image in images]
         requests = [make(question, files[place]) for place, question in zip(image_index, questions)]
         progress = send_requests(requests, self.settings, self._ledger, self.settings.model)
         self._files.clear()
@@ -166,6 +181,12 @@ class ChatModel(LanguageModel):
         failure = Failure(f"no answer after all attempts ({reasons})")
         rows = (self._ledger.finished(request.fingerprint) for request in requests)
         return [failure if row is None else row for row in rows]
+
+    def _shown(self, image: bytes | _Pair) -> tuple[ChatImage, ...]:
+        if isinstance(image, bytes):
+            return (self._files.put(image),)
+        file = self._files.put(image.data)
+        return tuple(replace(file, box=box) for box in image.boxes)
 
     def close(self) -> None:
         self._ledger.close()

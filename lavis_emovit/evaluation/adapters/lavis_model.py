@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from lavis_emovit.boxes import WHOLE, Box, BoxSettings
+from lavis_emovit.boxes import WHOLE, Box, BoxSettings, images_of_pair
 from lavis_emovit.clips.clip import Clip, FrameSettings
 from lavis_emovit.errors import ConfigError, WeightsError
 from lavis_emovit.evaluation.adapters.base import Failure, LanguageModel, ModelPlace, register_adapter
 from lavis_emovit.evaluation.benchmarks import Method
 from lavis_emovit.evaluation.questions import Question
+from lavis_emovit.images import decode_image
 from lavis_emovit.settings import Settings, SettingsT
 
 if TYPE_CHECKING:
@@ -128,6 +129,7 @@ class LavisModel(LanguageModel):
         self._image_processor, self._text_processor = image_processor, text_processor
         # Processors of other packages may not say it.
         self.reads_both = getattr(image_processor, "reads_both", False)
+        self.reads_pairs = getattr(image_processor, "reads_pairs", False)
         self.run, self._device = run, device
         self._identity = dict(identity or {})
         self._num_beams, self._min_length = num_beams, min_length
@@ -149,6 +151,10 @@ class LavisModel(LanguageModel):
     def prepare_both(self, data: bytes, box: Box | None, show: BoxSettings) -> Any:
         """Two normalised images, float32 [3, 2, H, W], or those of an image-text model; see `ImageProcessor.beside`."""
         return self._image_processor.read(data, None, box, show=show)[0]
+
+    def prepare_pair(self, data: bytes, pair: Sequence[Box]) -> Any:
+        """The two images of an image-text model in one message."""
+        return self._image_processor.beside(images_of_pair(decode_image(data), pair))
 
     def prepare_clip(
         self, data: bytes, clip: Clip, box: Box | None = None, show: BoxSettings | None = None

@@ -2,7 +2,7 @@
 
 summary.json                        what was written
 <benchmark>.yaml, utils.py          lmms-eval: a task for each benchmark, for --include_path
-<benchmark>.jsonl, images/          lmms-eval: its questions, and the images as models see them here (`box`)
+<benchmark>.jsonl, images/          lmms-eval: its questions, and the images as models see them here (`box`, `pair`)
 <benchmark>.json                    lmms-eval: what its answers are read and measured with
 EmoVIT_<benchmark>.tsv              VLMEvalKit: questions with options, and the images
 """
@@ -100,8 +100,10 @@ def _write_tasks(folder: Path, out: Path, benchmark: OpenBenchmark, count: Calla
         for number in benchmark.numbers():
             for item in benchmark.image_items([number]):
                 num_images += 1
-                image = _image_file(folder, item.shown())
-                requests = BatchRequests([Prepared(item)], task.settings, "generation", task.label_set)
+                join_pairs = task.settings.join_pairs
+                images = [_image_file(folder, data) for data in item.images(join_pairs=join_pairs)]
+                prepared = Prepared(item, is_joined=join_pairs)
+                requests = BatchRequests([prepared], task.settings, "generation", task.label_set)
                 unanswered = requests.rows(dict.fromkeys(range(len(requests.questions)), ""))
                 for place, (question, row) in enumerate(zip(requests.questions, unanswered)):
                     line = QuestionRow(
@@ -109,7 +111,7 @@ def _write_tasks(folder: Path, out: Path, benchmark: OpenBenchmark, count: Calla
                         record=item.record.to_json(),
                         place=place,
                         question=question.text,
-                        image=image,
+                        images=images,
                         answer=row.label or row.reference or "",
                     )
                     file.write(json.dumps(vars(line), ensure_ascii=False) + "\n")

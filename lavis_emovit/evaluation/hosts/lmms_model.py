@@ -18,10 +18,14 @@ from typing import Any
 from omegaconf import OmegaConf
 from PIL import Image, ImageOps
 
+from lavis_emovit.emotion.questions import PAIR_NOTE
 from lavis_emovit.errors import ConfigError, UserError
-from lavis_emovit.evaluation.adapters.base import Failure, LanguageModel, ModelPlace, adapters
-from lavis_emovit.evaluation.questions import Question
+from lavis_emovit.evaluation.adapters.base import Failure, Item, LanguageModel, ModelPlace, adapters
+from lavis_emovit.evaluation.questions import ANY_RECORD, Question
+from lavis_emovit.evaluation.suite.requests import prepare
+from lavis_emovit.evaluation.truths import Truth
 from lavis_emovit.files import read_file
+from lavis_emovit.images import decode_image, joined
 from lavis_emovit.settings import nearest_name, valid_settings
 
 try:
@@ -65,7 +69,7 @@ class EmovitModel(lmms):
         self._batch_size = max(1, int(batch_size), model.images_at_once)
 
     def generate_until(self, requests: Sequence[Any]) -> list[str]:
-        """Greedy answers to all requests, in their order. UserError for sampling, or a question with several images."""
+        """Greedy answers to all requests, in their order. UserError for sampling, or more than two images."""
         answers: list[str] = [""] * len(requests)
         groups: dict[tuple[int, tuple[tuple[str, float], ...]], list[int]] = {}
         for number, request in enumerate(requests):
@@ -85,10 +89,14 @@ class EmovitModel(lmms):
         for request in requests:
             text, _, doc_to_visual, doc_id, task, split = request.args
             visuals = doc_to_visual(self.task_dict[task][split][doc_id])
-            if len(visuals) != 1:
-                raise UserError(f"{task}: question {doc_id} has {len(visuals)} images, and the model emovit takes one")
-            images.append(self._model.prepare(_image_bytes(visuals[0])))
-            text = text.replace("<image>", "").strip()
+            if len(visuals) not in (1, 2):
+                count = f"{len(visuals)} images, and the model emovit takes one or two"
+                raise UserError(f"{task}: question {doc_id} has {count}")
+            prepared = prepare(_item([_image_bytes(visual) for visual in visuals]), self._model)
+            if prepared.problem is not None:
+                raise UserError(f"{task}: question {doc_id}: {prepared.problem}")
+            images.append(prepared.image)
+            text = (PAIR_NOTE if prepared.is_joined else "") + text.replace("<image>", "").strip()
             questions.append(Question("answer", text, max_new_tokens=max_new_tokens, decoding=decoding))
         found = self._model.write(images, range(len(images)), questions)
         if failed := [answer.reason for answer in found if isinstance(answer, Failure)]:
@@ -119,6 +127,16 @@ def _until(answer: str, ends: str | Sequence[str]) -> str:
         if end:
             answer = answer.partition(end)[0]
     return answer
+
+
+def _item(images: Sequence[bytes]) -> Item:
+    """One image, or a pair."""
+    if len(images) == 1:
+        return Item(ANY_RECORD, images[0], Truth())
+    whole, boxes = joined([decode_image(data) for data in images])
+    buffer = io.BytesIO()
+    whole.save(buffer, "PNG", compress_level=1)
+    return Item(ANY_RECORD.model_copy(update={"pair": boxes}), buffer.getvalue(), Truth())
 
 
 def _image_bytes(image: Image.Image) -> bytes:

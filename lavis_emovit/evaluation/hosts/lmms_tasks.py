@@ -85,7 +85,7 @@ class QuestionRow:
     record: str  # the record as JSON
     place: int  # of the question among those about the record
     question: str
-    image: str  # path below the folder of the tasks
+    images: list[str]  # paths below the folder of the tasks, two of a pair
     answer: str  # the true label, if it has one; the host shows it
 
 
@@ -148,11 +148,12 @@ class Tasks:
         return self._files[name]
 
     def images(self, doc: Mapping[str, Any]) -> list[Image.Image]:
-        """The upright RGB image of a question; `filename` is its file."""
-        path = self.folder / doc["image"]
-        image = decode_image(read_file(path))
-        image.filename = str(path)  # type: ignore[attr-defined]
-        return [image]
+        """The upright RGB images of a question; `filename` is the file of each."""
+        found = []
+        for path in (self.folder / name for name in doc["images"]):
+            found.append(decode_image(read_file(path)))
+            found[-1].filename = str(path)  # type: ignore[attr-defined]
+        return found
 
     def results(self, doc: Mapping[str, Any], answer: str) -> dict[str, Any]:
         """For each metric, the row of an answer with the name of its benchmark; the metrics are made from all rows."""

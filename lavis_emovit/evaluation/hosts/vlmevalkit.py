@@ -1,8 +1,8 @@
 """Tables of VLMEvalKit: a question with options a row, with its image in base64.
 
 VLMEvalKit takes a file `$LMUData/<name>.tsv` with the columns `A` and `B` for a custom multiple-choice dataset (read in
-ms-vlmeval 0.0.20). It lists the options itself, takes a short text in the place of an image for the index of the row
-that has it, and compares files by MD5.
+ms-vlmeval 0.0.20). It lists the options itself, reads two images from a list as Python writes it, takes a short text in
+the place of an image for the index of the row that has it, and compares files by MD5.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ def write_table(folder: Path, benchmark: OpenBenchmark, count: Callable[[], None
         for number in benchmark.numbers():
             for item in benchmark.image_items([number]):
                 num_records += 1
-                image = base64.b64encode(item.shown()).decode()
+                encoded = [base64.b64encode(data).decode() for data in item.images(join_pairs=_joins(benchmark))]
+                image = encoded[0] if len(encoded) == 1 else str(encoded)
                 for row in _rows(benchmark, item):
                     right = letters[row.options.index(row.right)]
                     options = [*row.options, *[""] * (len(letters) - len(row.options))]
@@ -87,7 +88,7 @@ def _most_options(benchmark: OpenBenchmark) -> int:
 
 def _rows(benchmark: OpenBenchmark, item: Item) -> Iterator[_Row]:
     record, variant = item.record, benchmark.settings.variants[0]
-    note = PAIR_NOTE if record.extra.get("num_images") == 2 else ""
+    note = PAIR_NOTE if record.pair is not None and _joins(benchmark) else ""
     for truth in item.truth.each:
         if isinstance(truth.asked, Statement):
             right = STATEMENT_ANSWERS[0 if truth.asked.is_correct else 1]
@@ -101,6 +102,10 @@ def _rows(benchmark: OpenBenchmark, item: Item) -> Iterator[_Row]:
             about = benchmark.settings.subject or record_subject(record, benchmark.label_set.name)
             options = variant.options(benchmark.label_set.labels, record.id)
             yield _Row(record.id, BARE_QUESTIONS[about], options, str(truth.label), str(truth.label))
+
+
+def _joins(benchmark: OpenBenchmark) -> bool:
+    return benchmark.settings.join_pairs
 
 
 def _id(item: Item, truth: Truth) -> str:

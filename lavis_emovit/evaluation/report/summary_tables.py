@@ -216,6 +216,8 @@ def _result_cell(result: Values) -> tuple[Cell, list[str]]:
         notes.append(f"{share} of the answers are invalid ({result['num_invalid']}); they count as {counted}")
     if result["num_errors"]:
         notes.append(f"{result['num_errors']} samples failed; the metric is over the other {result['num_samples']}")
+    if result.get("num_joined_pairs"):
+        notes.append("the two images of a pair were joined in one image")
     if headline["value"] is None:
         return Cell(NOTHING.text, is_flagged=True), [*notes, f"the {headline['name']} is undefined here"]
     return replace(headline_cell(headline), is_flagged=bool(notes)), notes

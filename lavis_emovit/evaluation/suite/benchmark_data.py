@@ -345,7 +345,9 @@ class ImageBatches(Dataset[Any]):
             return error
         if all(item.record.id in self._done for item in items):
             return []
-        return [Prepared(item) for item in items] if self._model is None else prepare_batch(items, self._model)
+        if self._model is None:
+            return [Prepared(item) for item in items]
+        return prepare_batch(items, self._model, join_pairs=self._benchmark.settings.join_pairs)
 
     def rounds(self, label: str, every: int = 10) -> Iterator[list[Prepared]]:
         """The batches of this rank, with a progress line; on plain output, a line for `every` so many batches.

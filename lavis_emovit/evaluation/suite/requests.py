@@ -46,12 +46,14 @@ _NOT_FINITE = "the model returned a score that is not a finite number"
 class Prepared:
     """An item with its image as the model takes it, or with the reason why there is none.
 
-    Of a clip also the presentation times of the frames that the model sees, in seconds.
+    Of a clip also the presentation times of the frames that the model sees, in seconds; of a record with a `pair`,
+    whether the model sees its two images in one.
     """
 
     item: Item
     image: Any = None
     frames_s: tuple[float, ...] | None = None
+    is_joined: bool | None = None
     problem: str | None = None
 
 
@@ -71,8 +73,11 @@ class FailureLimit:
             )
 
 
-def prepare(item: Item, model: LanguageModel) -> Prepared:
-    """The item with its image prepared; if the image cannot be decoded, with the problem instead."""
+def prepare(item: Item, model: LanguageModel, *, join_pairs: bool = False) -> Prepared:
+    """The item with its image prepared; if the image cannot be decoded, with the problem instead.
+
+    The images of a pair are joined for models that take one image, with `join_pairs` for all of them.
+    """
     try:
         # The encoded image is not needed any more, and need not travel from a loader's process.
         rest = replace(item, image_bytes=b"")
@@ -81,12 +86,16 @@ def prepare(item: Item, model: LanguageModel) -> Prepared:
             return Prepared(rest, *model.prepare_clip(item.image_bytes, record.clip, record.box, item.show))
         if shows_both(item.show):
             return Prepared(rest, model.prepare_both(item.image_bytes, record.box, item.show))
-        return Prepared(rest, model.prepare(item.shown()))
+        if record.pair is not None and model.reads_pairs and not join_pairs:
+            return Prepared(rest, model.prepare_pair(item.image_bytes, record.pair), is_joined=False)
+        return Prepared(rest, model.prepare(item.shown()), is_joined=None if record.pair is None else True)
     except DataError as error:
         return Prepared(item, problem=str(error))
 
 
-def prepare_batch(items: Iterable[Item | Prepared], model: LanguageModel) -> list[Prepared]:
+def prepare_batch(
+    items: Iterable[Item | Prepared], model: LanguageModel, *, join_pairs: bool = False
+) -> list[Prepared]:
     """Items with their images prepared, see `prepare`; those that are already, or have a problem, stay as they are.
 
     In a process of a loader, the images share one block of memory if they have one shape: the main process connects to
@@ -95,7 +104,7 @@ def prepare_batch(items: Iterable[Item | Prepared], model: LanguageModel) -> lis
     import torch
     from torch.utils.data import get_worker_info
 
-    batch = [item if isinstance(item, Prepared) else prepare(item, model) for item in items]
+    batch = [item if isinstance(item, Prepared) else prepare(item, model, join_pairs=join_pairs) for item in items]
     images = [prepared.image for prepared in batch if prepared.problem is None]
     if get_worker_info() is None or not all(isinstance(image, torch.Tensor) for image in images):
         return batch
@@ -132,7 +141,8 @@ class BatchRequests:
         for place, prepared in enumerate(batch):
             for variant, truth in itertools.product(variants, prepared.item.truth.each):
                 about = prepared.item.record, truth, settings, variant, method, label_set
-                questions = questions_about(*about) if prepared.problem is None else []
+                is_joined = prepared.is_joined is not False
+                questions = questions_about(*about, is_joined=is_joined) if prepared.problem is None else []
                 self._rows.append(_RowRequests(prepared, place, truth, variant, questions))
         # (place of the image, question) of every request.
         self._requests = [(row.place, question) for row in self._rows for question in row.questions]
@@ -188,7 +198,7 @@ class BatchRequests:
         base = _empty_row(
             item, row.truth, settings, row.variant, error=row.prepared.problem, prompt=self._prompts.get(row.variant)
         )
-        base = base.model_copy(update={"frames_s": row.prepared.frames_s})
+        base = base.model_copy(update={"frames_s": row.prepared.frames_s, "is_joined": row.prepared.is_joined})
         if base.error is not None:
             return base
         if row.questions and row.questions[0].options:

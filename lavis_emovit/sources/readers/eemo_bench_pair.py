@@ -8,8 +8,9 @@ letter), `question_type` (`Yes-or-No`, `What/How`, `Open_ended`), `perceptual_di
 with the answers of models (`response(...)`) have the same entries. Open-ended questions have no options, and the
 right option of question 815 has no text; they are counted and skipped.
 
-A record has one image, so the two of a pair are joined side by side, the first on the left, in a file of their own. Its
-id is the names of both without folders and suffixes; of several pairs with the same ones, the later have a hash behind.
+A record has one file, so the two images of a pair are side by side in a new one, the first on the left, and `pair` says
+where each is. Its id is the names of both without folders and suffixes; of several pairs with the same ones, the later
+have a hash behind.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import Any
 from pydantic import Field
 
 from lavis_emovit.errors import DataError
-from lavis_emovit.images import decode_image, side_by_side
+from lavis_emovit.images import decode_image, joined
 from lavis_emovit.records import EmotionRecord
 from lavis_emovit.settings import Settings
 from lavis_emovit.sources.base import Entry, checked_entry, read_json
@@ -32,6 +33,7 @@ from lavis_emovit.sources.json_entries import OneFileReader
 from lavis_emovit.sources.readers.eemo_bench import answered_question
 
 _CATEGORIES = ("question_type", "perceptual_dimension", "question_concern")
+_MORE = re.compile(r"image(?![12]_)\d+_url")
 # Paths and facts of the images beside the questions, a key of the open-ended ones, and what models answered.
 _KNOWN = re.compile(r"image[12]|image[12]_label|describing_dimension|(response|eval_result|if_invalid)\(.*\)")
 
@@ -49,12 +51,12 @@ class _Question(Entry):
 
 
 class EEmoPairSettings(Settings):
-    """Files below the root; `height_px` is that of a joined image."""
+    """Files below the root; larger images of a pair are scaled down to `max_side_px`."""
 
     file: str = "EEmo-Bench(pair).json"
     images: str = "images"
     split: str = "test"
-    height_px: int = 512
+    max_side_px: int = Field(default=1024, ge=32)
 
 
 class EEmoPairReader(OneFileReader, layout="eemo_bench_pair"):
@@ -84,6 +86,8 @@ class EEmoPairReader(OneFileReader, layout="eemo_bench_pair"):
             self.notes.num_rows += 1
             with self.collect_faults(f"entry {number}"):
                 one = checked_entry(_Question, entry)
+                if more := [key for key in entry if _MORE.fullmatch(key)]:
+                    raise DataError(f"has {more[0]}, but a pair has two images, image1_url and image2_url")
                 self.notes.unused |= dict.fromkeys(
                     key for key in entry if key not in _Question.model_fields and not _KNOWN.fullmatch(key)
                 )
@@ -116,14 +120,17 @@ class EEmoPairReader(OneFileReader, layout="eemo_bench_pair"):
         if missing := [path.name for path in paths if not path.is_file()]:
             raise DataError(f"the image {missing[0]} is missing below {paths[0].parent}")
         name = distinct_name("_".join(Path(one).stem for one in pair), "\n".join(pair), self._ids)
-        joined = side_by_side([decode_image(path.read_bytes()) for path in paths], self.settings.height_px)
+        images = [decode_image(path.read_bytes()) for path in paths]
+        for image in images:
+            image.thumbnail((self.settings.max_side_px, self.settings.max_side_px))
+        whole, boxes = joined(images)
         return self.record(
             f"images {' and '.join(pair)}",
             id=name,
-            image=extract_image(self.extract_to, name, joined, names=self._image_names),
+            image=extract_image(self.extract_to, name, whole, names=self._image_names),
             split=self.settings.split,
             questions=questions,
-            extra={"num_images": 2},
+            pair=boxes,
         )
 
 

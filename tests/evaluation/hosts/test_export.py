@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import hashlib
 import importlib.util
@@ -139,7 +140,34 @@ def test_tables_of_own_questions(own_questions, tmp_path):
     assert statements[1]["image"] == "0" and len(statements[0]["image"]) > 64 and len(statements[2]["image"]) > 64
     pairs = tables["eemo_bench_pair"].to_dict("records")
     assert [row["answer"] for row in pairs] == ["B", "B", "B"]
-    assert all(row["question"].startswith("The picture shows two images side by side") for row in pairs)
+    assert [row["image"][:2] for row in pairs if len(row["image"]) > 64] == ["['", "['"]
+    assert all(row["question"].startswith("Which image is happier") for row in pairs)
+    (benchmark,) = (one for one in open_benchmarks(own_questions)[0].values() if one.name == "eemo_bench_pair")
+    item = next(iter(benchmark.items()))
+    assert [base64.b64decode(text) for text in ast.literal_eval(pairs[0]["image"])] == item.images()
+    assert len(item.images()) == 2
+
+
+def test_pairs_are_two_images_unless_they_are_joined(own_questions, tmp_path):
+    export_suite(own_questions, "lmms-eval", tmp_path / "tasks")
+    doc = lines(tmp_path / "tasks" / "eemo_bench_pair.jsonl")[0]
+    found = functions(tmp_path / "tasks").doc_to_visual(doc)
+    (benchmark,) = (one for one in open_benchmarks(own_questions)[0].values() if one.name == "eemo_bench_pair")
+    item = next(iter(benchmark.items()))
+    whole = decode_image(item.image_bytes)
+    for image, box in zip(found, item.record.pair, strict=True):
+        assert ImageChops.difference(image, whole.crop(box)).getbbox() is None
+    assert "two images side by side" not in doc["question"]
+    pairs = own_questions.benchmarks["eemo_bench_pair"].model_copy(update={"join_pairs": True})
+    suite = own_questions.model_copy(update={"benchmarks": {"eemo_bench_pair": pairs}})
+    export_suite(suite, "lmms-eval", tmp_path / "joined")
+    doc = lines(tmp_path / "joined" / "eemo_bench_pair.jsonl")[0]
+    (image,) = functions(tmp_path / "joined").doc_to_visual(doc)
+    assert image.height == max(one.height for one in found)
+    assert doc["question"].startswith("The picture shows two images side by side")
+    export_suite(suite, "vlmevalkit", tmp_path / "tables")
+    table = pandas.read_csv(tmp_path / "tables" / "EmoVIT_eemo_bench_pair.tsv", sep="\t", keep_default_na=False)
+    assert base64.b64decode(table["image"][0]) == item.shown() and table["question"][0].startswith("The picture shows")
 
 
 def test_a_prompt_decides_how_answers_are_written(suite, tmp_path):
@@ -156,7 +184,8 @@ def test_images_are_those_of_the_shards(suite, tmp_path):
     docs = lines(tmp_path / "tasks" / "set.jsonl")
     assert [json.loads(doc["record"])["id"] for doc in docs] == [item.record.id for item in items]
     assert {item.record.split for item in items} == {"test"}
-    assert [(tmp_path / "tasks" / doc["image"]).read_bytes() for doc in docs] == [item.image_bytes for item in items]
+    images = [(tmp_path / "tasks" / name).read_bytes() for doc in docs for name in doc["images"]]
+    assert images == [item.image_bytes for item in items]
     (image,) = functions(tmp_path / "tasks").doc_to_visual(docs[0])
     assert image.mode == "RGB" and image.size == (96, 96)
 

@@ -119,8 +119,8 @@ def test_what_it_cannot_do_is_refused(monkeypatch):
     assert answers[0] == answers[2] and answers[1] == answers[0].partition("e")[0]
     with pytest.raises(UserError, match="answers greedily"):
         model.generate_until([Request(temperature=0.7)])
-    with pytest.raises(UserError, match="has 2 images"):
-        model.generate_until([Request(images=2)])
+    with pytest.raises(UserError, match="has 3 images"):
+        model.generate_until([Request(images=3)])
     with pytest.raises(UserError, match="run a suite"):
         model.loglikelihood([])
     with pytest.raises(UserError, match="not rounds"):

@@ -21,6 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from lavis_emovit.emotion import answer_phrases as phrases
+from lavis_emovit.emotion.answer_by_question import SENTENCE_END, option_by_question
 from lavis_emovit.emotion.answer_claims import (
     WORD,
     AnswerStatus,
@@ -31,7 +32,6 @@ from lavis_emovit.emotion.answer_claims import (
     plain_text,
     running_text_answer,
 )
-from lavis_emovit.emotion.answer_restatements import Restatement
 from lavis_emovit.emotion.answer_shortcuts import Vocabulary, evident_label, vocabulary_of
 from lavis_emovit.emotion.label_set import normalised
 from lavis_emovit.errors import DataError
@@ -61,7 +61,10 @@ _MARK = re.compile(
     r"(?:(?P<apart>[ \t]*(?:[.:,;)\]/<$](?!\d)|->?|=|\Z|\n))|(?P<bare>\s))",
     re.I,
 )
-_PAIR = re.compile(r"(?<![\w'&])(?P<mark>[a-z]|\d{1,2})[\"')\]}]*\s*(?:[:.)\]\-=]|(?<=[)\]]))", re.I)
+_PAIR = re.compile(
+    r"(?<![\w'&])(?<!image )(?<!figure )(?<!picture )(?P<mark>[a-z]|\d{1,2})[\"')\]}]*\s*(?:[:.)\]\-=]|(?<=[)\]]))",
+    re.I,
+)
 # A further mark: "A and D", "(a)/(b)".
 _FURTHER = re.compile(
     rf"[\s.)\]]*(?:,|/|&|\+|\band\b|\bor\b)\s*(?:{_NOUN}\s*)?{_OPEN}(?P<mark>[a-z]|\d{{1,2}})(?:{_CLOSE}\s*(?:[.,;)\n]|\Z)|[:)\]])",
@@ -102,6 +105,10 @@ _BETWEEN = re.compile(r"[\s.,;|/\-\"')\]]*(?:(?:and|or)\b)?[\s\"'(\[]*", re.I)
 _SPECIAL = re.compile(r"<\|[^|<>\n]{1,40}\|>|</?s>|<(?:eos|bos|pad|unk|end_of_turn|start_of_turn)>|&nbsp;", re.I)
 # "Therefore, the correct answer is B" replaces an earlier "Answer: A".
 _EMPHATIC = re.compile(rf"\b(?:{_CONCLUDES}|correct|final|best)\b", re.I)
+# The heading of a last section, behind which only that section is read if there are several options.
+_FINAL = re.compile(
+    r"(?:^|\n)[\s#\-]*(?:the\s+)?(?:final\s+)?(?:answer|conclusion)(?:\s+to\s+the\s+question)?\s*:\s*(?=\S)", re.I
+)
 _CONCLUSION = re.compile(rf"(?:^|[.!?;\n]) ?(?:{_CONCLUDES}|conclusion:|based\s+on)(?!\w)", re.I)
 # Words that are part of too many sentences to choose an option inside one.
 _COMMON = frozenset("yes no both neither none all maybe other same".split())
@@ -112,7 +119,6 @@ _COMPARES = re.compile(
     r"(?:^|[.!?;\n]) ?(?:(?:in contrast|on the other hand|however),?\s*)?(?P<claim>image[1-4]\b,?\s[^.!?;\n]{0,160}?"
     r"\b(?:more|less|most|least|higher|lower|stronger|weaker|greater|better|worse)\b[^.!?;\n]{0,200})"
 )
-_OTHER_SIDE = re.compile(r"\b(?:than|to|with|from|over)\b[^,.;:!\n]*?\bimage[1-4]\b")
 _COMPARED_WITH = re.compile(r"\b(?:than|compared\s+(?:to|with)|in\s+comparison|relative\s+to)\b")
 # "Slightly higher" is not "much higher".
 _SLIGHTLY = re.compile(r"\b(?:slightly|somewhat|marginally|a\s+(?:bit|little))\s+(?:higher|lower|more|less)\b")
@@ -122,7 +128,6 @@ _DEGREE = re.compile(
     r"(?<!to )(?<!than )(?<!with )\bimage[12]\b(?:(?!\bimage[12]\b)[^.;,\n]){0,80}?\b(?:higher|lower|same|similar)\b"
     r"|\b(?:higher|lower)\s+(?:in|for)\s+image[12]\b"
 )
-_SENTENCE_END = re.compile(r"[!?;\n]|\.(?=\s|$)")
 # "-1", "\u22121" and "minus 1", for options that differ by their sign; not the dash of "3-5".
 _MINUS = re.compile(r"(?<![\w.%)])(?:[-\u2212]|(?:minus|negative)\s)\s?(?=\.?\d)", re.I)
 _PLUS = re.compile(r"(?<![\w.%)])\+(?=\.?\d)")
@@ -180,6 +185,12 @@ def read_choice(
     if found := _named(plain, asked, candidate):
         if conflict == "mark":
             found = {_contradicted(index) if index < _SEVERAL else index for index in found}
+        if section := _last_section(plain):
+            named = _named(section, asked, _CANDIDATE.search(section))
+            if len(found) > 1 and len(named) != 1:
+                final = read_choice(section, options, question=question, conflict=conflict)
+                return final if final.status == "ok" else _AMBIGUOUS
+            found = named if len(named) == 1 else found
         return ChoiceAnswer("ok", max(found)) if len(found) == 1 and max(found) >= 0 else _AMBIGUOUS
     if candidate and (found := _called_correct(plain, asked)):
         return ChoiceAnswer("ok", found.pop()) if len(found) == 1 else _AMBIGUOUS
@@ -189,12 +200,26 @@ def read_choice(
         by_word = {index for index, option in enumerate(asked.texts) if option.split()[:1] == [word]}
         answer = EmotionAnswer(str(by_word.pop()), "ok") if len(by_word) == 1 else answer
     if answer.status != "ok" and question is not None:
-        claims = _claims_by_question(plain.casefold(), question, asked) - {None}
-        if len(claims) == 1:
-            answer = EmotionAnswer(claims.pop(), "ok")
+        spelt = _IMAGE.sub(_image_name, normalised(question)).casefold()
+        about = spelt, asked.texts, asked.words, functools.partial(_claim_of, asked=asked)
+        low = _IMAGE.sub(_image_name, plain).casefold()
+        label = option_by_question(low, *about, has_degrees=asked.has_degrees)
+        answer = EmotionAnswer(label, "ok") if label is not None else answer
     if answer.status == "invalid" and has_list:
         return _AMBIGUOUS
     return ChoiceAnswer(answer.status, int(answer.label) if answer.label is not None else None)
+
+
+def _last_section(plain: str) -> str | None:
+    """What is under the heading "Answer" or "Conclusion"; None without one, or with several answers."""
+    headings = list(_FINAL.finditer(plain)) if "\n" in plain else []
+    if (
+        not headings
+        or headings[-1].start() == 0
+        or sum("answer" in heading.group().casefold() for heading in headings) > 1
+    ):
+        return None
+    return plain[headings[-1].end() :]
 
 
 def _called_correct(plain: str, asked: _Asked) -> set[int]:
@@ -548,38 +573,6 @@ def _in_words(plain: str, asked: _Asked) -> EmotionAnswer:
     return answer
 
 
-def _claims_by_question(plain: str, question: str, asked: _Asked) -> set[str | None]:
-    """The options that sentences claim which restate the question, or compare its images."""
-    sentences = _SENTENCE_END.split(plain)
-    if not asked.has_degrees:
-        restatement = Restatement(question)
-        return {_claim_of(sentence, asked) for sentence in sentences if restatement.matches(sentence)}
-    subject = _subjects(_IMAGE.sub(_image_name, normalised(question)).casefold())
-    claims: set[str | None] = set()
-    for sentence in sentences:
-        about = _subjects(sentence)
-        label = running_text_answer(Text(sentence, asked.words)).label
-        if label is not None and len(about) == len(subject) == 1:
-            claims.add(label if about == subject else _opposite(label, asked))
-    return claims
-
-
-def _subjects(text: str) -> set[str]:
-    """The images that a comparison is about, not those that it compares them with."""
-    return set(re.findall(r"\bimage[1-4]\b", _OTHER_SIDE.sub("", text)))
-
-
-def _opposite(label: str, asked: _Asked) -> str | None:
-    """The option "much lower" for "much higher"; the one that means the same in both directions."""
-    text = asked.texts[int(label)]
-    for one, other in (("higher", "lower"), ("more", "less"), ("stronger", "weaker"), ("better", "worse")):
-        for word, swapped in ((one, other), (other, one)):
-            if word in text.split():
-                turned = text.replace(word, swapped)
-                return str(asked.texts.index(turned)) if turned in asked.texts else None
-    return label
-
-
 def _claim_of(text: str, asked: _Asked) -> str | None:
     """The one option that the first sentence of a text claims."""
     sentence = _COMPARED_WITH.split(_sentence(text), maxsplit=1)[0]
@@ -589,7 +582,7 @@ def _claim_of(text: str, asked: _Asked) -> str | None:
 
 
 def _sentence(text: str) -> str:
-    return _SENTENCE_END.split(text.lstrip()[:1000], maxsplit=1)[0]
+    return SENTENCE_END.split(text.lstrip()[:1000], maxsplit=1)[0]
 
 
 def _is_reversed(text: str) -> bool:

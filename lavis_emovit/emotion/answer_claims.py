@@ -24,6 +24,7 @@ _MARKUP = re.compile(r"[*`#~|_\t\r\v\f\x1c-\x1f]|  |[ \n]-")
 _EMPHASIS = str.maketrans("*`#~|", "     ")
 _DASH = re.compile(r"\s(?:-{1,2}|\u2013)\s")
 WORD = re.compile(r"\w+(?:'\w+)*")
+_PLURAL = re.compile(r"\s+(?:are|were|do|did|have)(?:\s+(?:both|all))?(?:\s+(?:not|absent|missing)\b|n't\b)")
 _MAX_LIST = 120  # characters behind a label in which another one may follow
 
 
@@ -398,6 +399,8 @@ def denied_mentions(text: Text) -> set[_Mention]:
         first, end = (bisect.bisect_left(mention_starts, position) for position in cue.span())
         denied.update(text.mentions[first:end])
     taken_back = {mention for mention in text.mentions if phrases.TAKEN_BACK.match(text.plain, mention.end)}
+    # "Fear and joy are absent" denies both, "sadness and fear is absent" only the second.
+    taken_back |= {mention for mention in denied if _PLURAL.match(text.plain, mention.end)}
     for earlier, later in reversed(pairs):
         if later in taken_back:
             taken_back.add(earlier)

@@ -46,6 +46,15 @@ COUNTS = ("1", "2", "3", "4")
 
 # (options, answer, number of its option or its status)
 CASES = [
+    # A last section decides between the options of what comes before.
+    (EMOTIONS, "**A: Anger** - none. **D: Sadness** - none.\n\n**Answer:**\nThe absent one is **B: Fear**.", 1),
+    (EMOTIONS, "A: Anger is absent.\nD: Sadness is there.\n\n## Conclusion:\nIt is D: Sadness.", 3),
+    (EMOTIONS, "A: Anger.\nD: Sadness.\n\nConclusion: both are near.", AMBIGUOUS),
+    (EMOTIONS, "Question 1\nAnswer: A\nQuestion 2\nAnswer: D", AMBIGUOUS),
+    (YES_NO, "Image 1: Yes, it does.", INVALID),
+    (EMOTIONS, "Fear and joy are absent.", NEGATED),
+    (EMOTIONS, "Fear and joy are absent, so it is sadness.", 3),
+    (EMOTIONS, "It evokes sadness and fear is absent.", 3),
     # Marks.
     (EMOTIONS, "D", 3),
     (EMOTIONS, "d", 3),
@@ -315,6 +324,9 @@ def test_long_repetition_is_read_quickly(piece):
 
 WHICH = "Which of these two images evokes a more positive emotional response, meaning that viewers feel better?"
 HOW = "Compared to Figure 1, how does the emotional arousal in Figure 2 measure up?"
+LOWER = "Which of these two images has a lower arousal, indicating a milder response?"
+IN_BOTH = "In the three main emotions evoked by each of the two images, does the emotion of joy appear in both?"
+FEAR_IN = "Which picture evokes the three main emotions, among which the emotion of fear is expressed?"
 ASKED = [
     (IMAGES, WHICH, "The first image evokes a more positive emotional response. The second image is dark.", 1),
     (
@@ -337,7 +349,56 @@ ASKED = [
     (DEGREES, HOW, "The arousal in Figure 1 is much higher than in Figure 2.", 0),
     (DEGREES, HOW, "It is much higher than the arousal of the calm scene in Figure 1. Figure 2 is lively.", 1),
     (DEGREES, HOW, "Figure 1 is calm. Compared to Figure 1, Figure 2 is much higher. Figure 1 is higher.", AMBIGUOUS),
-    (DEGREES, HOW, "Figure 1 elicits a much lower arousal, while Figure 2 is lively.", AMBIGUOUS),
+    (DEGREES, HOW, "Figure 1 elicits a much lower arousal, while Figure 2 is lively.", 1),
+    # Clauses of one sentence.
+    (
+        IMAGES,
+        LOWER,
+        "The first image has a lower arousal, as it is calm, while the second image has a higher arousal.",
+        1,
+    ),
+    (IMAGES, LOWER, "The first image has a higher arousal, but the second image has a lower arousal.", 0),
+    (IMAGES, LOWER, "The first image is calm, while the second image has a higher arousal.", AMBIGUOUS),
+    # More and less of what the question asks about.
+    (DEGREES, HOW, "Figure 1 elicits more emotional arousal than Figure 2.", 0),
+    (DEGREES, HOW, "Figure 2 elicits less arousal than Figure 1.", 0),
+    (DEGREES, HOW, "In terms of arousal, Figure 2 dominates Figure 1.", 1),
+    (DEGREES, HOW, "Figure 2 does not elicit more arousal than Figure 1.", INVALID),
+    (DEGREES, HOW, "Figure 2 elicits more pleasure than Figure 1.", INVALID),
+    (DEGREES, HOW, "Figure 2 measures up to the arousal of Figure 1, but it is more aligned with calmness.", INVALID),
+    (DEGREES, HOW, "Figure 1 has more arousal than Figure 2. Figure 2 has more arousal than Figure 1.", INVALID),
+    # Yes and no as statements.
+    (YES_NO, IN_BOTH, "The emotion of joy appears in both.", 0),
+    (YES_NO, IN_BOTH, "In both images, joy does not appear as an emotion.", 1),
+    (YES_NO, IN_BOTH, "Neither image evokes the emotion of joy.", 1),
+    (YES_NO, IN_BOTH, "The emotion of joy does appear in both images, which is not sad.", 0),
+    (YES_NO, IN_BOTH, "The emotion of joy may appear in both images.", INVALID),
+    (YES_NO, IN_BOTH, "Does the emotion of joy appear in both?", INVALID),
+    (YES_NO, IN_BOTH, "The emotion of joy appears in the first image.", INVALID),
+    (YES_NO, IN_BOTH, "The emotion of fear appears in both.", INVALID),
+    (YES_NO, IN_BOTH, "The emotion of joy appears in both. The emotion of joy does not appear in both.", INVALID),
+    (YES_NO, IN_BOTH, "The emotion of joy does not fail to appear; not in both.", INVALID),
+    (YES_NO, IN_BOTH, "- Image 1: No, there is none.\n- Image 2: No, there is none.", 1),
+    (YES_NO, IN_BOTH, "- Image 1: Yes, it does.\n- Image 2: No, it does not.", 1),
+    (YES_NO, IN_BOTH, "- Image 1: Yes, it does.\n- Image 2: Yes, too.", 0),
+    (YES_NO, IN_BOTH, "- Image 1: Yes, it does.", INVALID),
+    (YES_NO, "Is it the case that fear is caused by colors?", "It is not the case that fear is caused by colors.", 1),
+    (YES_NO, "The colors evoke a neutral emotion.", "The colors evoke a neutral emotion.", INVALID),
+    (YES_NO, "Is joy not evoked by colors?", "Joy is evoked by colors.", INVALID),
+    # What is absent.
+    (EMOTIONS, "Which of the emotions is completely absent?", "The emotion of fear is completely absent in both.", 1),
+    (EMOTIONS, "Which of the emotions is completely absent?", "Fear and joy are absent.", NEGATED),
+    (EMOTIONS, "Which emotion is shared by both?", "The emotion of fear is absent in both.", NEGATED),
+    # The image of an emotion.
+    (IMAGES, FEAR_IN, "The first image evokes joy and awe. The second image evokes fear and sadness.", 0),
+    (IMAGES, FEAR_IN, "The first image is scary. It evokes fear. The second image is calm.", 1),
+    (IMAGES, FEAR_IN, "The first image evokes fear. The second image does not evoke fear, but joy.", 1),
+    (IMAGES, FEAR_IN, "The first image evokes fear.", 1),
+    (IMAGES, FEAR_IN, "The first image evokes fear and joy. The second image evokes anger and fear.", AMBIGUOUS),
+    (IMAGES, FEAR_IN, "The first image evokes joy. The second image evokes anger.", AMBIGUOUS),
+    (IMAGES, FEAR_IN, "The first image evokes fear, the second joy. Both images evoke fear.", AMBIGUOUS),
+    (IMAGES, "Which image evokes more fear?", "The first image evokes fear and awe. The second is calm.", AMBIGUOUS),
+    (IMAGES, "Which image does not evoke fear?", "The first image evokes fear and awe. The second is calm.", AMBIGUOUS),
 ]
 
 
@@ -352,7 +413,7 @@ PAGE = (Path(__file__).resolve().parents[2] / "docs" / "evaluation.md").read_tex
 DIFFERENCES = json.loads(Path(__file__).with_name("eemo_bench_differences.json").read_text(encoding="utf-8"))
 # Model -> the most answers that may stay unread of 2,012. Most unread answers name no option: they describe both
 # images, or contradict themselves.
-LIMITS = {"deepseek-vl2-tiny": 14, "janus_7b": 237, "llava-onevision-72b": 8, "qwen2-7b": 19}
+LIMITS = {"deepseek-vl2-tiny": 14, "janus_7b": 234, "llava-onevision-72b": 7, "qwen2-7b": 18}
 
 
 @pytest.mark.skipif(not PUBLISHED.is_dir(), reason="EMOVIT_SHARED names no folder with reference/eemo_bench")
@@ -361,7 +422,7 @@ def test_published_verdicts(model):
     with gzip.open(PUBLISHED / "pair_questions.json.gz", "rt", encoding="utf-8") as file:
         questions = {question["id"]: question for question in json.load(file)}
     unread, unread_asked, differing, differing_read, differing_asked = 0, 0, [], [], []
-    differing_by_mark, differing_at_all = [], []
+    differing_by_mark, differing_at_all, unread_at_all = [], [], []
     with gzip.open(PUBLISHED / f"pair_{model}.jsonl.gz", "rt", encoding="utf-8") as file:
         rows = [json.loads(line) for line in file]
     assert len(rows) == len(questions) == 2012
@@ -382,17 +443,33 @@ def test_published_verdicts(model):
         assert status != "ok" or asked == (status, index)  # the question only adds answers
         by_mark = read_choice(row["response"], question["options"], conflict="mark").index
         differing_by_mark += [row["id"]] if (by_mark == right) != verdict else []
-        both = read_choice(row["response"], question["options"], question=question["question"], conflict="mark").index
-        differing_at_all += [row["id"]] if (both == right) != verdict else []
+        both = read_choice(row["response"], question["options"], question=question["question"], conflict="mark")
+        differing_at_all += [row["id"]] if (both.index == right) != verdict else []
+        unread_at_all += [row["id"]] if both.status != "ok" else []
     listed = DIFFERENCES["models"][model]
     assert sorted(differing) == sorted(number for numbers in listed.values() for number in numbers)
     assert sorted(differing_read) == listed.get("read_otherwise", [])
     # The published verdict of a contradiction counts the mark, and what describes both images follows the question.
     settled, marked = set(differing) - set(differing_by_mark), set(listed.get("contradiction", ()))
     assert settled <= marked and len(settled) >= len(marked) - 1
-    asked_about = {*listed.get("both_images", ()), *listed.get("degree_of_an_image", ())}
+    asked_about = {
+        number for kind in ("both_images", "degree_of_an_image", "no_yes_or_no") for number in listed.get(kind, ())
+    }
     assert set(differing) - set(differing_asked) <= asked_about
+    otherwise = {int(number) for number in DIFFERENCES["read_otherwise_by_question"].get(model, ())}
+    broken = {815} if model == "deepseek-vl2-tiny" else set()  # its right option has no text
+    assert set(differing_at_all) - set(unread_at_all) == {*listed.get("read_otherwise", ()), *otherwise, *broken}
     assert len(differing_asked) <= 0.04 * len(rows)
+    # Where a person finds an answer, at most 1 % are unread, and 99 % have the published verdict.
+    overlooked = set(DIFFERENCES["unread_though_a_person_finds_an_answer"][model])
+    assert overlooked <= set(unread_at_all)
+    num_answers = len(rows) - len(unread_at_all) + len(overlooked)
+    differing_there = len(set(differing_at_all) - (set(unread_at_all) - overlooked))
+    assert len(overlooked) <= 0.01 * num_answers and differing_there <= 0.01 * num_answers
+    same_there = f"{1000 * (num_answers - differing_there) // num_answers / 10:.1f} %"  # rounded down
+    unread_there = f"{100 * len(overlooked) / num_answers:.1f} %"
+    line = f"| {model} | {len(unread_at_all)} | {num_answers:,} | {unread_there} | {same_there} |"
+    assert line in PAGE, line
     assert unread <= LIMITS[model]
     shares = (f"{100 - 100 * len(ids) / len(rows):.1f} %" for ids in (differing, differing_asked, differing_at_all))
     same, same_asked, same_at_all = shares

@@ -28,11 +28,36 @@ from lavis_emovit.emotion.answer_claims import (
 from lavis_emovit.emotion.answer_shortcuts import Vocabulary, evident_label, vocabulary_of
 from lavis_emovit.emotion.inflections import word_forms
 from lavis_emovit.emotion.label_set import LabelSet, folded, spelling
+from lavis_emovit.emotion.labels import LABEL_SETS
 from lavis_emovit.emotion.questions import CATEGORICAL_ANSWER_PREFIX
 from lavis_emovit.outside import without_thoughts
 
 __all__ = ["AnswerStatus", "ChoiceAnswer", "EmotionAnswer", "labels_named", "may_claim", "read_choice", "read_emotion"]
 
+_LESSER_CUES = (
+    "hint",
+    "touch",
+    "trace",
+    "tinge",
+    "bit of",
+    "undertone",
+    "slightly",
+    "somewhat",
+    "followed by",
+    "is some",
+    "is also some",
+    "is secondary",
+)
+_LESSER = re.compile(
+    r"\b(?:(?:hints?|touch|traces?|tinge|bit|undertones?)\s+of|slightly|somewhat|followed\s+by|there\s+is\s+(?:also\s+)?some)"
+    r"\s+(?:an?\s+)?(?:slight\s+)?$"
+)
+_LEADER = re.compile(
+    r"\b(?:(?:pre)?dominant|primary|main|strongest|prevailing|overall)\s+(?:emotion|feeling|mood)\b[^.;\n]{0,40}?"
+    r"(?:\bis\b|:)\s*(?:one\s+of\s+)?(?P<first>[a-z]+)"
+    r"|\b(?:mostly|mainly|primarily|predominantly)\s+(?P<second>[a-z]+)"
+    r"|\b(?:evokes?|is|shows?)\s+(?P<third>[a-z]+)\s*,?\s+with\s+(?:just\s+)?an?\s+(?:hint|touch|trace|tinge|bit)\b"
+)
 _MAX_LABEL = 120  # characters; longer answers are more than a label
 _STAND_IN = "\ua66e"  # a letter that no answer contains
 
@@ -54,6 +79,8 @@ def read_emotion(text: str, label_set: LabelSet, options: Sequence[str] | None =
         answer = EmotionAnswer(label, "ok")
     else:
         answer = claimed_answer(Text(plain, words))
+    if answer.status == "ok" and any(cue in plain for cue in _LESSER_CUES) and _is_lesser(plain, words):
+        answer = EmotionAnswer(None, "invalid")
     if options is None:
         return answer
     listed = [label_set.canonical(option) for option in options]
@@ -61,6 +88,22 @@ def read_emotion(text: str, label_set: LabelSet, options: Sequence[str] | None =
     if chosen is None:
         return EmotionAnswer(None, "ambiguous")
     return _with_option(answer, {listed[index] for index in chosen}, plain, words) if chosen else answer
+
+
+def _is_lesser(plain: str, words: Words) -> bool:
+    """Whether all labels of a text are lesser beside an emotion outside of the set: "awe, with a hint of fear"."""
+    leaders = {match["first"] or match["second"] or match["third"] for match in _LEADER.finditer(plain)}
+    if not any(leader in _emotion_words() and (leader,) not in words for leader in leaders):
+        return False
+    return all(
+        _LESSER.search(plain, max(0, one.start - 40), one.start) or plain.startswith(" is secondary", one.end)
+        for one in Text(plain, words).mentions
+    )
+
+
+@functools.lru_cache(maxsize=1)
+def _emotion_words() -> frozenset[str]:
+    return frozenset(form for label_set in LABEL_SETS.values() for form in word_forms(label_set))
 
 
 def labels_named(text: str, label_set: LabelSet) -> set[str]:

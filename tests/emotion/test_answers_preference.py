@@ -171,3 +171,23 @@ def test_words_of_fear_count_where_the_author_lists_them():
     for text in ("scared", "He is afraid.", "terrified", "a scary place", "frightening"):
         assert read_emotion(text, label_set) == EmotionAnswer("fear", "ok")
     assert read_emotion("not scared", label_set) == EmotionAnswer(None, "negated")
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        ("The dominant emotion is excitement, with a hint of fear.", None),
+        ("The primary emotion is contentment, though there is some sadness.", None),
+        ("The main feeling: awe, followed by fear.", None),
+        ("It evokes awe with a touch of sadness.", None),
+        ("The dominant emotion is excitement. Fear is secondary.", None),
+        ("Mostly awe, slightly sad.", None),
+        ("The dominant emotion is joy, with a hint of fear.", "happiness"),
+        ("The dominant emotion is fear, with a hint of awe.", "fear"),
+        ("The dominant emotion is excitement, but fear is stronger.", "fear"),
+        ("The dominant color is red, with a hint of fear.", "fear"),
+    ],
+)
+def test_a_lesser_emotion_does_not_stand_for_a_leading_one_outside_of_the_set(text, label):
+    found = read_emotion(text, get_label_set("ekman6"))
+    assert found == EmotionAnswer(label, "ok" if label else "invalid")

@@ -35,7 +35,8 @@ class BoxSettings(Settings):
     """What a model sees of a record with a `box`; the name of `show` alone means no margin.
 
     Attributes:
-        show: `whole`: the whole image; `crop`: the part in the box; `both`: two images, the whole one, then the crop.
+        show: `whole`: the whole image; `crop`: the part in the box; `both`: two images, the whole one, then the crop;
+            of a clip, the whole frames, then their crops.
         margin: what a crop has around the box on each side, as a share of the box's width and height.
     """
 
@@ -57,10 +58,6 @@ class BoxSettings(Settings):
 WHOLE = BoxSettings(show="whole")
 
 ONE_IMAGE = "it takes one image, and `box: both` shows two, the whole image and the crop; set `box` to crop or whole"
-BOTH_OF_CLIPS = (
-    "`box: both` shows two images in place of one, and a clip has frames there; set `box` to crop or whole for clips, "
-    "and remove `frames` for images"
-)
 ONLY_WHOLE = "the model was trained with `box: both`; an image without a box is shown whole, without a crop beside it"
 
 

@@ -102,7 +102,7 @@ class PageModel:
         asked = next((asking for asking in self.settings.askings if asking.label_set is not None), None)
         if asked is None:
             return None
-        item = Item(ANY_RECORD.model_copy(update={"clip": clip}), data, Truth())
+        item = Item(ANY_RECORD.model_copy(update={"clip": clip}), data, Truth(), show=self.tuned.box)
         prepared = prepare(item, self.tuned.adapter)
         about = asked.benchmark, asked.method, asked.label_set, label
         effects = frame_effects(self.tuned.adapter, prepared, *about, batch_size=_CLIPS_AT_ONCE)
@@ -110,7 +110,7 @@ class PageModel:
 
     def _write(self, data: bytes, clip: Clip | None, question: Question) -> Iterator[str]:
         adapter = self.tuned.adapter
-        shown = adapter.prepare(data) if clip is None else adapter.prepare_clip(data, clip)[0]
+        shown = adapter.prepare(data) if clip is None else adapter.prepare_clip(data, clip, None, self.tuned.box)[0]
         return adapter.stream(shown, question)
 
 

@@ -9,7 +9,7 @@ import torch
 from lavis.processors.base_processor import BaseProcessor
 from PIL import Image
 
-from lavis_emovit.boxes import BOTH_OF_CLIPS, Box, BoxSettings, is_cropped, shown, shows_both
+from lavis_emovit.boxes import Box, BoxSettings, is_cropped, shown, shows_both
 from lavis_emovit.clips.clip import Clip, FrameSettings
 from lavis_emovit.clips.reading import read_frames
 from lavis_emovit.errors import DataError
@@ -53,7 +53,7 @@ class ImageProcessor(BaseProcessor):
     @property
     def reads_both(self) -> bool:
         """Whether it can show the whole image and a crop of it together, as `box: both` does."""
-        return self.frames is None
+        return True
 
     @property
     def reads_pairs(self) -> bool:
@@ -76,7 +76,7 @@ class ImageProcessor(BaseProcessor):
         """An encoded image as model input, and None; with `frames`, a clip and the presentation times of its frames.
 
         All frames of a clip are cropped and flipped alike. An image is then a clip that shows it in every frame. With
-        `box: both`, an image is the two images of `beside`, and there are no clips.
+        `box: both`, an image is the two images of `beside`, and a clip its whole frames, then their crops.
 
         Args:
             box: of the record; of a clip, the same in every frame.
@@ -84,36 +84,35 @@ class ImageProcessor(BaseProcessor):
             max_pixels: of an image, see `decode_image`.
 
         Returns:
-            float32 [3, H, W], [3, F, H, W] with `frames`, or [3, 2, H, W] with `box: both`; and F times in seconds.
+            float32 [3, H, W], [3, F, H, W] with `frames`, and twice as many images with `box: both`; and F times in
+            seconds.
 
         Raises:
             DataError: it cannot be decoded, the box has no area in it, or it is a clip and the settings have no
-                `frames`; clips or `frames` with `box: both`.
+                `frames`.
             WeightsError: the model reads one image and gets several.
         """
         frames, show = self.frames, show or self.box
-        if shows_both(show) and (clip is not None or frames is not None):
-            raise DataError(BOTH_OF_CLIPS)
         min_side_px = None if is_cropped(box, show) else self.min_side_px
         if clip is None:
             image = decode_image(data, min_side_px=min_side_px, max_pixels=max_pixels)
             images = shown(image, box, show)
-            if shows_both(show):
-                return self.beside(images, seed), None
-            if frames is None:
-                return self(images[0], seed=seed), None
-            return self.over_time(images, frames.num_frames, seed), (0.0,) * frames.num_frames
+            if frames is not None:
+                times = (0.0,) * frames.num_frames
+                return self.over_time([images], frames.num_frames, seed, both=shows_both(show)), times
+            return self.beside(images, seed) if shows_both(show) else self(images[0], seed=seed), None
         if frames is None:
             raise DataError(NO_FRAMES)
         draw = seed if self.is_random else None
         times_s: list[float] = []
 
-        def shown_frames() -> Iterator[Image.Image]:
+        def shown_frames() -> Iterator[tuple[Image.Image, ...]]:
             for time_s, image in read_frames(data, clip, frames, seed=draw, min_side_px=min_side_px):
                 times_s.append(round(time_s, 3))
-                yield shown(image, box, show)[0]
+                yield shown(image, box, show)
 
-        return self.over_time(shown_frames(), frames.num_frames, seed), tuple(times_s)
+        clip_of = self.over_time(shown_frames(), frames.num_frames, seed, both=shows_both(show))
+        return clip_of, tuple(times_s)
 
     def beside(self, images: Sequence[Image.Image], seed: int | None) -> Any:
         """The whole image and the crop as one model input, float32 [3, 2, H, W]; without a crop, the whole one twice.
@@ -123,10 +122,18 @@ class ImageProcessor(BaseProcessor):
         found = [self(image, seed=seed) for image in images]
         return torch.stack([found[0], found[-1]], dim=1)
 
-    def over_time(self, frames: Iterable[Image.Image], num_frames: int, seed: int | None) -> Any:
-        """The frames of a clip as one model input, float32 [3, num_frames, H, W]; an image is shown in every frame."""
-        found = [self(frame, seed=seed) for frame in frames]
-        return torch.stack(found * num_frames if len(found) == 1 else found, dim=1)
+    def over_time(
+        self, frames: Iterable[tuple[Image.Image, ...]], num_frames: int, seed: int | None, *, both: bool = False
+    ) -> Any:
+        """The frames of a clip as one model input, float32 [3, num_frames, H, W]; an image is shown in every frame.
+
+        A frame is what is shown of it. With `both`, the frames are followed by their crops, [3, 2 * num_frames, H, W];
+        those without one are whole there too.
+        """
+        found = [[self(image, seed=seed) for image in frame] for frame in frames]
+        found = found * num_frames if len(found) == 1 else found
+        streams = ([frame[0] for frame in found], [frame[-1] for frame in found])
+        return torch.stack([image for stream in streams[: 1 + both] for image in stream], dim=1)
 
     def stack(self, images: Sequence[torch.Tensor]) -> torch.Tensor:
         """A batch of images from this processor, float32 [B, 3, image_size, image_size]; clips have [B, 3, F, ...]."""

@@ -38,9 +38,19 @@ class EmovitImageTextProcessor(ImageProcessor):
         """
         return self.chat.read([self._scaled(to_rgb(image)) for image in images])
 
-    def over_time(self, frames: Iterable[Image.Image], num_frames: int, seed: int | None = None) -> PreparedImage:
-        """The frames in one text, in the order of time; an image is shown once. WeightsError as in `beside`."""
-        return self.beside(frames)
+    def over_time(
+        self,
+        frames: Iterable[tuple[Image.Image, ...]],
+        num_frames: int,
+        seed: int | None = None,
+        *,
+        both: bool = False,
+    ) -> PreparedImage:
+        """The frames in one text, in the order of time, and behind them their crops; an image is shown once.
+        WeightsError as in `beside`."""
+        found = [tuple(self._scaled(to_rgb(image)) for image in frame) for frame in frames]
+        crops = [frame[1] for frame in found if len(frame) > 1]
+        return self.chat.read([*(frame[0] for frame in found), *crops])
 
     @property
     def reads_both(self) -> bool:

@@ -103,7 +103,7 @@ def stack_images(images: Sequence[torch.Tensor]) -> torch.Tensor:
     """[B, 3, H, W] out of B images of one size, [B, 3, F, H, W] out of clips; no images give an empty batch.
 
     DataError for clips of different lengths, or clips and images, which datasets of one recipe may give. With
-    `box: both`, F is 2.
+    `box: both`, F is 2 for an image and twice the frames for a clip.
     """
     if len({image.shape for image in images}) > 1:
         shapes = ", ".join(str(list(shape)) for shape in sorted({tuple(image.shape) for image in images}))

@@ -50,13 +50,17 @@ class PreparedImage:
         kinds = None if self.kinds is None else change(self.kinds)
         return replace(self, ids=change(self.ids), kinds=kinds, features=features)
 
-    def still_at_each_frame(self) -> list[PreparedImage]:
+    def still_at_each_frame(self, num_frames: int) -> list[PreparedImage]:
         """See `LanguageModel`; none if frames differ in size, because their tokens cannot be exchanged."""
         if len(set(self.sizes_px)) > 1:
             return []
-        frames, copies = range(self.num_images), []
-        for place in frames:
-            shown = [(place - 1 if place else 1) if frame == place else frame for frame in frames]
+        copies, before = [], [1, *range(num_frames - 1)]
+        for place in range(num_frames):
+            # Behind the frames are their crops.
+            shown = [
+                image - place + before[place] if image % num_frames == place else image
+                for image in range(self.num_images)
+            ]
             features = {name: _in_order(value, shown) for name, value in self.features.items()}
             copies.append(replace(self, features=features))
         return copies

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from lavis_emovit.boxes import BOTH_OF_CLIPS, BoxSettings, shows_both
+from lavis_emovit.boxes import BoxSettings, shows_both
 from lavis_emovit.clips.clip import FrameSettings
 from lavis_emovit.errors import ConfigError
 from lavis_emovit.images import CLIP_MEAN, CLIP_STD
@@ -27,14 +27,9 @@ class _FramedSettings(Settings):
 
     @property
     def num_frames(self) -> int:
-        """How many images a model gets for a record: those of a clip, or the whole image and the crop."""
-        return self.frames.num_frames if self.frames is not None else 2 if shows_both(self.box) else 1
-
-    @model_validator(mode="after")
-    def _no_clips_beside_crops(self) -> _FramedSettings:
-        if self.frames is not None and shows_both(self.box):
-            raise ValueError(BOTH_OF_CLIPS)
-        return self
+        """How many images a model gets for a record: the frames of a clip, with `box: both` whole and cropped."""
+        num_frames = self.frames.num_frames if self.frames is not None else 1
+        return 2 * num_frames if shows_both(self.box) else num_frames
 
 
 class _ImageSettings(_FramedSettings):

@@ -299,7 +299,10 @@ def _check_frames(model: Settings | None, datasets: Mapping[str, Settings]) -> l
     for key, processor in _image_processors(datasets):
         num_frames = getattr(processor, "num_frames", 1)
         both = shows_both(getattr(processor, "box", None))
-        shown = f"{key}{': `box: both` shows 2 images' if both else f'.frames.num_frames: {num_frames}'}, but"
+        images = f": `box: both` shows {num_frames} images" if both else f".frames.num_frames: {num_frames}"
+        shown = f"{key}{images}, but"
+        if both and pooling is not None and getattr(processor, "frames", None) is not None:
+            problems.append(f"{shown} model.frames reads them in the order of time; remove it, or set `box` to crop")
         if num_frames > most:
             problems.append(f"{shown} model.frames.max_frames is {most}; raise it")
         if num_frames > 1 and getattr(model, "template", None) is not None:

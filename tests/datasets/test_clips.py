@@ -166,8 +166,7 @@ def test_models_of_suites_get_the_frames_of_their_entry_or_run(rows, tmp_path):
     assert model.identity()["clip_frames"]["num_frames"] == 3
     plain = open_lavis_model(LavisModelSettings(**values), place)
     assert "clip_frames" not in plain.identity()
-    # With `frames`, suites leave benchmarks with `box: both` out.
-    assert plain.reads_both and not model.reads_both
+    assert plain.reads_both and model.reads_both
     assert all("set `frames`" in row.error for row in rows(plain, "likelihood"))
     run = SimpleNamespace(questions={"image_processor": {"name": "emovit_image_eval", **FRAMES}})
     assert lavis_model._of_run(run, "frames", FrameSettings) == FrameSettings(num_frames=3)

@@ -6,11 +6,13 @@ Properties:
   that show one image and two are refused in the recipe, and by name in a batch;
 - the model reads both: its scores differ from those of either, and training on them lowers the loss;
 - predictions of records are those of the evaluation; the demo, which has no boxes, offers whole images;
-- what takes one image is left out or refused with the setting to change, and so are clips.
+- a clip is its frames and then their crops, for training, scores, and what a frame matters;
+- what takes one image is left out or refused with the setting to change.
 """
 
 from __future__ import annotations
 
+import io
 import logging
 import math
 from types import SimpleNamespace
@@ -24,13 +26,15 @@ from PIL import Image
 from lavis_emovit.boxes import BoxSettings
 from lavis_emovit.cli.main import main
 from lavis_emovit.clips.clip import Clip
+from lavis_emovit.clips.reading import bundle_of
 from lavis_emovit.datasets.mixture import EmotionMixtureDataset
 from lavis_emovit.datasets.shard_dataset import EmotionShardDataset
 from lavis_emovit.errors import ConfigError, DataError
 from lavis_emovit.evaluation.adapters.base import LanguageModel, ModelPlace
-from lavis_emovit.evaluation.adapters.lavis_model import LavisModelSettings, open_lavis_model
+from lavis_emovit.evaluation.adapters.lavis_model import LavisModel, LavisModelSettings, open_lavis_model
 from lavis_emovit.evaluation.benchmarks import BenchmarkSettings
 from lavis_emovit.evaluation.hosts.export import export_suite
+from lavis_emovit.evaluation.questions import Question
 from lavis_emovit.evaluation.suite.benchmark_data import open_benchmark, warn_of_boxes
 from lavis_emovit.evaluation.suite.recipe import load_suite
 from lavis_emovit.evaluation.suite.requests import prepare, request_rows
@@ -210,8 +214,8 @@ def test_what_takes_one_image_is_left_out_by_name(folder, tmp_path, monkeypatch,
     (tmp_path / "suite.yaml").write_text(yaml.safe_dump({"suite": suite}))
     settings = load_suite(tmp_path / "suite.yaml", ())
     found = run_suite(settings)
-    assert sorted(result["model"] for result in found["benchmarks"]["c"]["results"]) == ["prior", "tiny"]
-    for name, method in (("colours", "direct"), ("probe", "direct"), ("clips", "likelihood")):
+    assert sorted(result["model"] for result in found["benchmarks"]["c"]["results"]) == ["clips", "prior", "tiny"]
+    for name, method in (("colours", "direct"), ("probe", "direct")):
         reason = found["left_out"]["c"][name][method]
         assert "set `box` to crop or whole (suite.benchmarks.c.config.vis_processor.eval.box)" in reason
     for host in ("lmms-eval", "vlmevalkit"):
@@ -242,9 +246,51 @@ def test_examples_of_the_demo_are_whole_images(folder, monkeypatch):
     assert [example.data for example in examples(tuned)] == [scene] * 3
 
 
-def test_clips_are_refused_by_name(folder, tiny):
-    with pytest.raises(DataError, match="a clip has frames there; set `box` to crop or whole for clips"):
-        tiny.prepare_clip(b"", Clip(), LEFT, BOTH)
-    timed = EmovitImageEvalProcessor.from_config({"image_size": 96, "frames": {"num_frames": 2}})
-    with pytest.raises(DataError, match="remove `frames` for images"):
-        timed.read((folder / "scene.png").read_bytes(), None, LEFT, show=BOTH)
+def _moving(shades):
+    """A clip of 48 x 32 pixels whose left half has these shades of red, and the right half half of each."""
+    frames = []
+    for number, shade in enumerate(shades):
+        frame = Image.new("RGB", (48, 32), (shade, 0, 0))
+        frame.paste((shade // 2, 0, 0), (24, 0, 48, 32))
+        buffer = io.BytesIO()
+        frame.save(buffer, "PNG")
+        frames.append((float(number), "png", buffer.getvalue()))
+    return bundle_of(frames)
+
+
+def test_a_clip_is_its_frames_and_then_their_crops(folder):
+    """Two streams in the order of time; without a box, whole frames twice; an image is a clip that stands still."""
+    timed = _processor(frames={"num_frames": 3})
+    assert timed.settings.num_frames == 6 and timed.reads_both
+    data, clip = _moving((200, 120, 40)), Clip(rate_fps=1, frames=("0.png", "1.png", "2.png"))
+    right = (24.0, 0.0, 48.0, 32.0)
+    both, times_s = timed.read(data, clip, right)
+    (whole, _), (crops, _) = (timed.read(data, clip, right, show=BoxSettings(show=show)) for show in ("whole", "crop"))
+    assert both.shape == (3, 6, 96, 96) and times_s == (0.0, 1.0, 2.0)
+    assert torch.equal(both, torch.cat([whole, crops], dim=1)) and not torch.equal(whole, crops)
+    assert torch.equal(timed.read(data, clip)[0], torch.cat([whole, whole], dim=1))
+    scene = (folder / "scene.png").read_bytes()
+    still, of_image = timed.read(scene, None, LEFT)[0], _processor().read(scene, None, LEFT)[0]
+    assert torch.equal(still, of_image.repeat_interleave(3, dim=1))
+
+
+def test_the_model_reads_both_streams_of_a_clip_and_its_frames_are_exchanged_in_both(tiny):
+    timed = _processor(frames={"num_frames": 3})
+    data, clip = _moving((250, 120, 10)), Clip(rate_fps=1, frames=("0.png", "1.png", "2.png"))
+    adapter = LavisModel(tiny._model, timed, EmovitTextProcessor(), run=tiny.run, device=torch.device("cpu"))
+    shown, frames_s = adapter.prepare_clip(data, clip, LEFT, BOTH)
+    question = [Question("emotion", "Which emotion?", ("awe", "fear"))]
+    of_both, of_frames = (adapter.score([one], [0], question, "likelihood")[0] for one in (shown, shown[:, :3]))
+    assert len(frames_s) == 3 and of_both != of_frames
+    first, second, third = adapter.still_at_each_frame(shown, 3)
+    for copy, order in ((first, (1, 1, 2)), (second, (0, 0, 2)), (third, (0, 1, 1))):
+        assert torch.equal(copy, shown[:, [*order, *(3 + place for place in order)]])
+
+
+def test_frames_in_the_order_of_time_are_no_two_streams():
+    recipe = "projects/emovit/quickstart_clips.yaml"
+    box = [f"datasets.emoclip_sketch.vis_processor.{split}.box=both" for split in ("train", "eval")]
+    with pytest.raises(
+        ConfigError, match=r"eval: `box: both` shows \d+ images, but model.frames reads them in the order"
+    ):
+        Config.load(recipe, box)

@@ -140,9 +140,10 @@ class LanguageModel(EvaluatedModel, Protocol):
         """
         raise DataError("it is a clip, but this model reads only images")
 
-    def still_at_each_frame(self, clip: Any) -> list[Any]:
+    def still_at_each_frame(self, clip: Any, num_frames: int) -> list[Any]:
         """Copies of a prepared clip; in number n, frame n shows what the one before it shows, the first what the second
-        shows. None from a model that reads only images, or that cannot exchange these frames.
+        shows; with `box: both`, its crop too. None from a model that reads only images, or that cannot exchange these
+        frames.
         """
         return []
 

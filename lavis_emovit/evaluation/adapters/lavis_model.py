@@ -162,15 +162,15 @@ class LavisModel(LanguageModel):
         """A normalised clip, float32 [3, F, H, W]."""
         return self._image_processor.read(data, clip, box, show=show or WHOLE)
 
-    def still_at_each_frame(self, clip: Any) -> list[Any]:
-        """See `LanguageModel`; F clips, each float32 [3, F, H, W]."""
+    def still_at_each_frame(self, clip: Any, num_frames: int) -> list[Any]:
+        """See `LanguageModel`; F clips, each of the given shape, float32 [3, F, H, W] or [3, 2 F, H, W]."""
         from lavis_emovit.processors.prepared import PreparedImage
 
         if isinstance(clip, PreparedImage):
-            return clip.still_at_each_frame()
-        copies = [clip.clone() for _ in range(clip.shape[1])]
+            return clip.still_at_each_frame(num_frames)
+        copies = [clip.clone() for _ in range(num_frames)]
         for place, copy in enumerate(copies):
-            copy[:, place] = clip[:, place - 1 if place else 1]
+            copy[:, place::num_frames] = clip[:, place - 1 if place else 1 :: num_frames]
         return copies
 
     def score(

@@ -61,7 +61,7 @@ def frame_effects(
     if len(questions) != 1 or answer not in questions[0].candidates:
         return None
     column = questions[0].candidates.index(answer)
-    clips = [prepared.image, *model.still_at_each_frame(prepared.image)]
+    clips = [prepared.image, *model.still_at_each_frame(prepared.image, len(prepared.frames_s))]
     log_shares = []
     for start in range(0, len(clips), batch_size):
         some = clips[start : start + batch_size]

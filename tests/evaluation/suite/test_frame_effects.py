@@ -90,7 +90,7 @@ def test_the_frame_that_the_answer_depends_on_wins(frame):
 
 def test_one_frame_of_each_copy_stands_still():
     clip = clip_of([1, 2, 3]).image
-    copies = _Watches(0).still_at_each_frame(clip)
+    copies = _Watches(0).still_at_each_frame(clip, clip.shape[1])
     assert [copy[0, :, 0, 0].tolist() for copy in copies] == [[2, 2, 3], [1, 1, 3], [1, 2, 2]]
     assert clip[0, :, 0, 0].tolist() == [1, 2, 3]
 

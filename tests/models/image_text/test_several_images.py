@@ -68,11 +68,15 @@ def test_the_message_has_the_whole_image_and_the_crop_or_the_frames(build, famil
     encoded = [_encoded(2), _encoded(2, turns=1), _encoded(0)]
     frames = [Image.open(io.BytesIO(data)) for data in encoded]
     clips = with_frames(images, FrameSettings(num_frames=3))
-    assert not clips.reads_both
+    assert clips.reads_both
     clip, times_s = clips.read(_clip(*encoded), Clip(rate_fps=1, frames=("0.png", "1.png", "2.png")))
     assert times_s == (0.0, 1.0, 2.0)
     both = images.read(encoded[0], None, BOX, show=BOTH)[0], [frames[0], frames[0].crop(tuple(map(int, BOX)))]
-    for read, shown in (both, (clip, frames)):
+    pair = Clip(rate_fps=1, frames=("0.png", "1.png"))
+    two = with_frames(images, FrameSettings(num_frames=2))
+    streams = two.read(_clip(*encoded[:2]), pair, BOX, show=BOTH)[0]
+    cut = [frame.crop(tuple(map(int, BOX))) for frame in frames[:2]]
+    for read, shown in (both, (clip, frames), (streams, [*frames[:2], *cut])):
         batch = {"image": images.stack([read]), "text_input": QUESTIONS[:1], "text_output": ANSWERS[1:2]}
         ours = model.answer_loss(batch)
         assert ours.loss_sum.item() / ours.num_tokens == pytest.approx(_loss_of_the_message(model, shown), rel=1e-5)
@@ -82,13 +86,13 @@ def test_the_message_has_the_whole_image_and_the_crop_or_the_frames(build, famil
 def test_a_clip_that_stands_still_has_a_frame_exchanged(build, family):
     clips = with_frames(build(family).processors()[0], FrameSettings(num_frames=3))
     frames, part = [_encoded(2, turns) for turns in range(3)], Clip(rate_fps=1, frames=("0.png", "1.png", "2.png"))
-    found = clips.read(_clip(*frames), part)[0].still_at_each_frame()
+    found = clips.read(_clip(*frames), part)[0].still_at_each_frame(3)
     for still, shown in zip(found, ((1, 1, 2), (0, 0, 2), (0, 1, 1)), strict=True):
         expected = clips.read(_clip(*(frames[number] for number in shown)), part)[0]
         assert still.ids.tolist() == expected.ids.tolist() and still.features.keys() == expected.features.keys()
         assert all(torch.equal(still.features[name], expected.features[name]) for name in still.features)
     sizes = clips.read(_clip(frames[0], _encoded(0), frames[1]), part)[0]
-    assert sizes.still_at_each_frame() == []
+    assert sizes.still_at_each_frame(3) == []
     # Training looks at other times for each seed.
     long = _clip(*frames * 4), Clip(rate_fps=1, frames=("0.png",) * 12)
     drawn = [clips.read(*long, seed=seed)[1] for seed in (1, 1, 2)]

@@ -136,8 +136,8 @@ def test_settings():
         valid_settings(ImageEvalSettings, {"box": "face"}, "eval", "a test")
     both = {"box": {"show": "both", "margin": 0.5}}
     assert box_identity(valid_settings(ImageEvalSettings, both, "eval", "a test").box) == both
-    with pytest.raises(ConfigError, match="set `box` to crop or whole for clips"):
-        valid_settings(ImageEvalSettings, {**both, "frames": {"num_frames": 2}}, "eval", "a test")
+    clips = valid_settings(ImageEvalSettings, {**both, "frames": {"num_frames": 3}}, "eval", "a test")
+    assert clips.num_frames == 6  # the frames and their crops
 
 
 def test_records_with_several_boxes_for_an_image_or_none_are_counted():

@@ -6,7 +6,8 @@ lmms-eval needs `filelock<4`, so run this file with an environment of its own, i
 - lmms-eval finds the model `emovit` by the package's entry point and the exported tasks by --include_path. Its answers
   are those of the suite, row by row, and so are its scores, of a tuned model on images of which it gets some right.
 - Any model of lmms-eval gets the questions of the suite, and upright images.
-- The model refuses sampling, several images, likelihoods and unknown settings with one clear error.
+- A pair of images is asked as a suite asks it.
+- The model refuses sampling, more than two images, likelihoods and unknown settings with one clear error.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ pytest.importorskip("lmms_eval", reason="lmms-eval is not installed")
 from lmms_eval.models.registry_v2 import ModelRegistryV2
 from lmms_eval.tasks import TaskManager, get_task_dict
 
+from lavis_emovit.emotion.questions import PAIR_NOTE
 from lavis_emovit.errors import ConfigError, UserError
 from lavis_emovit.evaluation.hosts.export import export_suite
 from lavis_emovit.evaluation.hosts.lmms_model import EmovitModel
@@ -134,6 +136,21 @@ def test_what_it_cannot_do_is_refused(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UserError, match="one process"):
         EmovitModel(arch="emovit_tiny")
+
+
+def test_a_pair_is_asked_as_in_a_suite(monkeypatch):
+    """The packaged model takes one image: it gets both joined, and a note before the question."""
+    model, seen = EmovitModel(arch="emovit_tiny", device="cpu"), []
+    model.task_dict = {"task": {"test": [{}]}}
+    write = model._model.write
+
+    def noted(images, image_index, questions):
+        seen.extend(question.text for question in questions)
+        return write(images, image_index, questions)
+
+    monkeypatch.setattr(model._model, "write", noted)
+    assert len(model.generate_until([Request(), Request(images=2)])) == 2
+    assert seen == ["Which emotion?", f"{PAIR_NOTE}Which emotion?"]
 
 
 def test_any_model_of_lmms_eval_gets_the_same_questions_and_images(suite, tmp_path):

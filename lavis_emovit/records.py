@@ -22,7 +22,9 @@ from lavis_emovit.boxes import Box
 from lavis_emovit.clips.clip import Clip, RelativePath
 from lavis_emovit.clips.trace import Trace
 from lavis_emovit.errors import DataError, bullet_list
-from lavis_emovit.files import atomic_writer, is_plain_name, load_json, parse_json, read_file, write_json
+from lavis_emovit.files import atomic_writer, is_plain_name, load_json, parse_json, write_json
+from lavis_emovit.own_files import PathText, Written, read_own_if_any
+from lavis_emovit.paths import RECORDS_NAME
 from lavis_emovit.settings import FrozenModel, Number, Text, nearest_name
 from lavis_emovit.turns import read_turns
 
@@ -349,6 +351,15 @@ def write_records(path: str | os.PathLike[str], records: Iterable[EmotionRecord]
     return len(seen)
 
 
+class RecordsSummary(Written):
+    """The account beside a records file, as far as it is read: the folder of the image paths."""
+
+    image_root: PathText | None = None
+
+
+_SUMMARY_ADVICE = "Delete it, and store the folder of the images again with `emovit data images RECORDS FOLDER`."
+
+
 def write_summary(records: Path, image_root: Path, /, **account: Any) -> None:
     """Write `<records>.summary.json`: the folder of the image paths, and the account of how the records were read."""
     root, folder = image_root.resolve(), records.parent.resolve()
@@ -358,8 +369,8 @@ def write_summary(records: Path, image_root: Path, /, **account: Any) -> None:
 
 def remember_image_root(records: Path, image_root: Path) -> None:
     """Change the folder of the image paths in the summary of a records file, and keep the rest of the summary."""
-    account = next(_summaries(records), {})
-    write_summary(records, image_root, **{key: value for key, value in account.items() if key != "image_root"})
+    account = next(_summaries(records), RecordsSummary())
+    write_summary(records, image_root, **(account.model_extra or {}))
 
 
 def image_root_of(records: Path) -> Path:
@@ -396,17 +407,15 @@ def find_image_root(records: Path, images: Path | None = None, *, option: str = 
 
 
 def _stated_roots(records: Path) -> list[Path]:
-    return [records.parent / content["image_root"] for content in _summaries(records)]
+    return [records.parent / str(content.image_root) for content in _summaries(records)]
 
 
-def _summaries(records: Path) -> Iterator[dict[str, Any]]:
+def _summaries(records: Path) -> Iterator[RecordsSummary]:
     """The summaries that may belong to a records file, that of its own name first, if they state a folder."""
     for path in (records.with_suffix(".summary.json"), records.with_name("summary.json")):
-        try:
-            content = load_json(read_file(path))
-        except (OSError, ValueError):
-            continue
-        if isinstance(content, dict) and isinstance(content.get("image_root"), str):
+        is_ours = path.name != "summary.json" or records.name == RECORDS_NAME
+        content = read_own_if_any(path, RecordsSummary, _SUMMARY_ADVICE) if is_ours else None
+        if content is not None and content.image_root is not None:
             yield content
 
 

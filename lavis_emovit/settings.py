@@ -16,7 +16,8 @@ from typing import Annotated, Any, NamedTuple, TypeVar, get_args, get_origin
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from lavis_emovit.errors import ConfigError
-from lavis_emovit.files import load_json, load_yaml, read_file, regular_file
+from lavis_emovit.files import load_yaml, read_file, regular_file
+from lavis_emovit.own_files import checked_json
 
 # pydantic's error types for a value that should be a mapping.
 _NO_MAPPING = ("model_type", "model_attributes_type", "dict_type", "dict_attributes_type")
@@ -162,11 +163,11 @@ def valid_settings(cls: type[SettingsT], values: Mapping[str, Any], prefix: str,
 def read_settings_file(cls: type[SettingsT], path: Path, prefix: str) -> SettingsT:
     """Settings from a JSON file. ConfigError lists all problems."""
     try:
-        content = load_json(read_file(path), unique_keys=True)
+        content = checked_json(read_file(path))
     except OSError as error:
         raise ConfigError([f"cannot be read ({error.strerror})"], str(path)) from None
     except ValueError as error:
-        raise ConfigError([f"not JSON ({error})"], str(path)) from None
+        raise ConfigError([str(error)], str(path)) from None
     if not isinstance(content, dict):
         raise ConfigError([f"expected one JSON object with {', '.join(cls.model_fields)}"], str(path))
     return valid_settings(cls, content, prefix, str(path))
@@ -413,15 +414,6 @@ def _note_origins(config: Any, texts: Any, path: tuple[str, ...], used: list[str
             value = config[key]
             if used and isinstance(value, str):
                 origins[place] = Origin(text, value, tuple(used))
-
-
-def reason_of(error: ValueError) -> str:
-    """Why content from outside is no model: the first problem of a ValidationError with its place, or a line."""
-    if not isinstance(error, ValidationError):
-        return str(error).partition("\n")[0]
-    first = error.errors()[0]
-    place = ".".join(map(str, first["loc"]))
-    return f"{place}: {first['msg']}" if place else first["msg"]
 
 
 def _short_hash(name: str) -> str:

@@ -14,7 +14,9 @@ import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from lavis_emovit.chat.client import ChatClient
 from lavis_emovit.chat.faults import FATAL, TRANSIENT, Answer, classify_error, classify_exception
@@ -27,7 +29,8 @@ from lavis_emovit.chat.run import OnRow, Run, attempt_row, request_head
 from lavis_emovit.chat.settings import ChatSettings
 from lavis_emovit.distributed.signals import on_interrupt
 from lavis_emovit.errors import DataError, UserError
-from lavis_emovit.files import atomic_writer, regular_file
+from lavis_emovit.files import atomic_writer, read_file
+from lavis_emovit.own_files import Written, parse_as
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +42,7 @@ _MAX_ROUNDS = 5
 POLL_S = 30.0  # between two questions whether a batch has ended
 _CUSTOM_ID = re.compile(r'"custom_id"\s*:\s*"([0-9a-f]{64})"')
 _ROWS_AT_ONCE = 1000
+_Tokens = Annotated[int, Field(ge=0, le=10**12)]
 
 
 def run_batches(
@@ -72,6 +76,20 @@ def open_submissions(ledger: Ledger) -> dict[str, dict[str, Any]]:
         elif event["event"] in ("batch_planned", "batch_submitted"):
             submissions.setdefault(event["submission"], {}).update(event)
     return submissions
+
+
+class _Head(Written):
+    """The head of a row of the ledger; see `request_head`."""
+
+    request: str = Field(pattern="^[0-9a-f]{64}$")
+    demands_json: bool = False
+
+
+class _Listed(Written):
+    """A line of the list of a batch's requests: the head of its row, and the tokens that it may cost."""
+
+    head: _Head
+    worst: tuple[_Tokens, _Tokens]
 
 
 @dataclass
@@ -128,7 +146,7 @@ class _Batches(Run):
         path = self.folder / f"{submission}.requests.jsonl"
         try:
             # Only line feeds end a line; `splitlines` would also cut within ids.
-            lines = regular_file(path).read_text(encoding="utf-8").split("\n")
+            lines = read_file(path).split(b"\n")
         except OSError as error:
             raise DataError(
                 f"{path}: cannot be read ({error.strerror}). The answers of the batch {submission} cannot be recorded "
@@ -138,15 +156,14 @@ class _Batches(Run):
             if not line:
                 continue
             try:
-                entry = json.loads(line)
-                head, worst = dict(entry["head"]), Usage(*map(int, entry["worst"]))
-                head["request"] = str(head["request"])
-            except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
+                entry = parse_as(line, _Listed)
+            except ValueError:
                 raise DataError(
                     f"{path}:{number}: not a request of this batch, so its answer cannot be recorded. The file was "
                     "edited; put it back."
                 ) from None
-            yield head, worst, head.pop("demands_json", False)
+            head = entry.head.model_dump(exclude_unset=True)
+            yield head, Usage(*entry.worst), head.pop("demands_json", False)
 
     def _under_way(self) -> set[str]:
         return {head["request"] for name in open_submissions(self.ledger) for head, _, _ in self._heads(name)}

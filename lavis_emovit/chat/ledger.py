@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lavis_emovit.chat.scratch import Scratch
 from lavis_emovit.errors import DataError, UserError
-from lavis_emovit.files import regular_file, sync_folder
+from lavis_emovit.files import load_json, regular_file, sync_folder
 
 _HEADER = {"event": "ledger", "version": 1}
 
@@ -313,8 +313,8 @@ def _encode(row: dict[str, Any]) -> bytes:
 
 def decode_row(line: bytes) -> dict[str, Any] | None:
     """The row of a whole line, or None if it is damaged."""
-    with suppress(ValueError, RecursionError):
-        row = json.loads(line)
+    with suppress(ValueError):
+        row = load_json(line, unique_keys=True)
         if line.endswith(b"\n") and isinstance(row, dict) and ("event" in row or {"request", "status"} <= row.keys()):
             return row
     return None

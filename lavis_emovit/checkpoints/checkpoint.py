@@ -21,9 +21,11 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from lavis_emovit.errors import UserError
-from lavis_emovit.files import file_sha256, load_json, name_full_disk, obey_umask, regular_file, sync_folder
+from lavis_emovit.errors import DataError, UserError
+from lavis_emovit.files import file_sha256, name_full_disk, obey_umask, sync_folder
+from lavis_emovit.own_files import Written, read_own_if_any
 from lavis_emovit.paths import CHECKPOINT_NAME, MANIFEST_NAME, list_checkpoints
+from lavis_emovit.settings import FrozenModel
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +67,25 @@ class Manifest(CheckpointFacts):
     step: int
     epoch: int
     files: dict[str, dict[str, Any]]
+
+
+class _FileFacts(FrozenModel):
+    bytes: int
+    sha256: str
+
+
+class _Stored(Written):
+    """The file `MANIFEST.json`; `sha256` is that of the rest."""
+
+    format: int
+    sha256: str
+    index_hash: str
+    config_hash: str
+    frozen_fingerprint: str
+    versions: dict[str, str]
+    step: int
+    epoch: int
+    files: dict[str, _FileFacts]
 
 
 def checkpoint_name(step: int) -> str:
@@ -115,22 +136,17 @@ def verify_checkpoint(path: Path) -> Manifest:
     if not path.is_dir():
         raise CheckpointError(f"{path}: no such checkpoint folder")
     try:
-        text = regular_file(manifest_path).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise CheckpointError(f"{manifest_path}: missing, so the save was not finished") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{manifest_path}: cannot be read: {error}") from None
-    try:
-        body = load_json(text)
-        stated_hash = body.pop("sha256")
-        version = body["format"]
-        manifest = Manifest(**{key: value for key, value in body.items() if key != "format"})
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{manifest_path}: damaged: {error}") from None
-    if stated_hash != _body_hash(body):
+        stored = read_own_if_any(manifest_path, _Stored, "Restore it from a copy, or use another checkpoint.")
+    except DataError as error:
+        raise CheckpointError(str(error)) from None
+    if stored is None:
+        raise CheckpointError(f"{manifest_path}: missing, so the save was not finished")
+    if stored.format != FORMAT_VERSION:
+        raise CheckpointError(f"{manifest_path}: format {stored.format}, this version reads {FORMAT_VERSION}")
+    body = stored.model_dump(exclude={"sha256"})
+    if stored.sha256 != _body_hash(body):
         raise CheckpointError(f"{manifest_path}: damaged: its content does not match its own sha256")
-    if version != FORMAT_VERSION:
-        raise CheckpointError(f"{manifest_path}: format {version}, this version reads {FORMAT_VERSION}")
+    manifest = Manifest(**{key: body[key] for key in Manifest.__dataclass_fields__})
     for name, facts in manifest.files.items():
         file = path / name
         if not file.is_file():

@@ -16,6 +16,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from lavis_emovit.checkpoints.checkpoint import CheckpointError
+from lavis_emovit.errors import DataError
+from lavis_emovit.own_files import Written, read_own
 
 MODEL_FILE = "model.safetensors"
 # Only with a moving average: MODEL_FILE then has the average, RAW_FILE the weights that training resumes with.
@@ -116,7 +118,7 @@ def read_state(path: Path) -> TrainingState:
         raw = load_file(path / RAW_FILE) if (path / RAW_FILE).exists() else None
         return TrainingState(
             trained=model if raw is None else raw,
-            engine=EngineState(load_file(path / OPTIMIZER_FILE), _values(path)["engine"]),
+            engine=EngineState(load_file(path / OPTIMIZER_FILE), _stored(path).engine),
             position=read_position(path),
             config_yaml=(path / CONFIG_FILE).read_text(encoding="utf-8"),
             average=None if raw is None else model,
@@ -128,9 +130,7 @@ def read_state(path: Path) -> TrainingState:
 
 def read_position(path: Path) -> Position:
     """Only the position of a checkpoint folder, without its tensors."""
-    values = _values(path)["position"]
-    best = values.pop("best")
-    return Position(**values, best=Best(**best) if best else None)
+    return _stored(path).position
 
 
 def read_model(path: Path) -> dict[str, torch.Tensor]:
@@ -150,8 +150,18 @@ def model_names(path: Path) -> list[str]:
         raise CheckpointError(f"{path}: complete, but its weights cannot be read: {error}") from None
 
 
-def _values(path: Path) -> dict[str, Any]:
-    return json.loads((path / STATE_FILE).read_text(encoding="utf-8"))
+class _Stored(Written):
+    """The file `state.json`: where the run is, and the numbers of its engine."""
+
+    position: Position
+    engine: dict[str, Any]
+
+
+def _stored(path: Path) -> _Stored:
+    try:
+        return read_own(path / STATE_FILE, _Stored, "Restore it from a copy, or use another checkpoint.")
+    except DataError as error:
+        raise CheckpointError(str(error)) from None
 
 
 def _on_cpu(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 from filelock import FileLock
+from pydantic import Field
 
 from lavis_emovit.checkpoints.checkpoint import (
     CheckpointError,
@@ -25,7 +26,8 @@ from lavis_emovit.checkpoints.checkpoint import (
 from lavis_emovit.checkpoints.finding import find_trained
 from lavis_emovit.checkpoints.training_state import CONFIG_FILE, MODEL_FILE, QUESTIONS_FILE
 from lavis_emovit.errors import UserError, WeightsError
-from lavis_emovit.files import atomic_folder, atomic_path, file_sha256, parse_json, regular_file, write_json
+from lavis_emovit.files import atomic_folder, atomic_path, file_sha256, regular_file, write_json
+from lavis_emovit.own_files import Written, read_own, read_own_if_any
 from lavis_emovit.paths import ARCHIVE_SUFFIX, EXPORT_FILE, MANIFEST_NAME, cache_root, expand_home, list_checkpoints
 from lavis_emovit.settings import written_values
 
@@ -76,7 +78,7 @@ def find_tuned(location: str | Path, step: int | None = None, base: str | None =
     """
     given = expand_home(location)
     path = _unpacked(given) if given.suffix == ARCHIVE_SUFFIX and not given.is_dir() else given
-    if (path / EXPORT_FILE).is_file():
+    if (path / EXPORT_FILE).exists():
         if base is not None:
             raise UserError(f"{given}: an exported folder has complete weights; omit the base '{base}'")
         return _exported(given)
@@ -86,7 +88,7 @@ def find_tuned(location: str | Path, step: int | None = None, base: str | None =
     checkpoint = find_trained(path if step is None else path / "checkpoints" / checkpoint_name(step))
     found, manifest = checkpoint
     config = _settings_in(found / CONFIG_FILE)
-    questions = _object_in(found / QUESTIONS_FILE) if (found / QUESTIONS_FILE).is_file() else {}
+    questions = _questions_in(found / QUESTIONS_FILE)
     sha256 = manifest.files[MODEL_FILE]["sha256"]
     # The weights that training began with are replaced by those of the checkpoint, so they need not be there any more.
     model = dict(config["model"])
@@ -156,12 +158,18 @@ def pack(tuned: TunedFiles, target: Path, card: str) -> None:
     if target.exists():
         raise UserError(f"{target} exists; choose another name, or delete it")
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder, atomic_path(target) as temporary:
-        copied = copy_checkpoint(tuned, Path(folder))
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
-            for path in sorted(copied.iterdir()):
-                archive.write(path, path.name)
-            archive.writestr(CARD_FILE, card)
+    try:
+        with tempfile.TemporaryDirectory(dir=target.parent) as folder, atomic_path(target) as temporary:
+            copied = copy_checkpoint(tuned, Path(folder))
+            with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+                for path in sorted(copied.iterdir()):
+                    archive.write(path, path.name)
+                archive.writestr(CARD_FILE, card)
+    except CheckpointError as error:
+        # It names the copy of the checkpoint, which is gone by now.
+        if not isinstance(error.__cause__, OSError):
+            raise
+        raise UserError(f"{target}: cannot be written ({error.__cause__.strerror}); no part of it remains") from error
 
 
 def copy_checkpoint(tuned: TunedFiles, root: Path) -> Path:
@@ -222,27 +230,34 @@ def _unpack(archive: Path, folder: Path) -> None:
 
 
 def _exported(folder: Path) -> TunedFiles:
-    content = _object_in(folder / EXPORT_FILE)
-    try:
-        if not all(isinstance(content[name], dict) for name in ("model", "questions")):
-            raise TypeError("model and questions are mappings")
-        asked = content["questions"].get("questions", [])
-        if not isinstance(asked, list) or not all(isinstance(one, dict) for one in asked):
-            raise TypeError("the questions are a list of mappings")
-        base, place = base_of(content["model"]), str(folder.resolve())
-        model, questions = with_base(content["model"], place), processors_at(content["questions"], base, place)
-        return TunedFiles(folder, folder, model, {}, questions, None, content["weights_sha256"], base)
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{folder / EXPORT_FILE}: damaged ({type(error).__name__}: {error}); run `emovit convert` again"
-        ) from None
+    stored = read_own(folder / EXPORT_FILE, _Exported, "Run `emovit convert` again.")
+    base, place = base_of(stored.model), str(folder.resolve())
+    model, questions = (
+        with_base(stored.model, place),
+        processors_at(stored.questions.model_dump(exclude_unset=True), base, place),
+    )
+    return TunedFiles(folder, folder, model, {}, questions, None, stored.weights_sha256, base)
 
 
-def _object_in(path: Path) -> dict[str, Any]:
-    content = parse_json(path.read_bytes(), str(path))
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: damaged: expected a JSON object")
-    return content
+class _Questions(Written):
+    """The file `questions.json`; its keys are checked where the questions are asked."""
+
+    questions: list[dict[str, Any]] = Field(default_factory=list)
+    image_processor: dict[str, Any] | None = None
+    text_processor: dict[str, Any] | None = None
+
+
+class _Exported(Written):
+    """The file `emovit.json`."""
+
+    model: dict[str, Any]
+    questions: _Questions
+    weights_sha256: str
+
+
+def _questions_in(path: Path) -> dict[str, Any]:
+    found = read_own_if_any(path, _Questions, "Restore it from a copy, or use another checkpoint.")
+    return {} if found is None else found.model_dump(exclude_unset=True)
 
 
 def _settings_in(path: Path) -> dict[str, Any]:

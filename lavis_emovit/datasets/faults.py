@@ -12,14 +12,13 @@ from typing import Any
 from pydantic import Field
 
 from lavis_emovit.errors import DataError, bullet_list
-from lavis_emovit.files import load_json
+from lavis_emovit.own_files import parse_as
 from lavis_emovit.settings import Settings
 from lavis_emovit.shards.index import ShardIndex
-from lavis_emovit.shards.reader import FAULT_KINDS
+from lavis_emovit.shards.reader import FAULT_KINDS, ListedFault
 
 logger = logging.getLogger(__name__)
 
-QUARANTINE_NAME = "quarantine.jsonl"
 _MAX_LOGGED = 10
 _MAX_NAMED = 5
 
@@ -105,11 +104,11 @@ class FaultLog:
         self._read_bytes += len(whole) + bool(whole)
         for line in whole.splitlines():
             try:
-                fault = load_json(line)
+                fault = parse_as(line, ListedFault)
             except ValueError:
                 continue  # a partial line after a crash
-            if isinstance(fault, dict) and fault.get("index") == self.index_name and fault.get("kind") in FAULT_KINDS:
-                self.faults.setdefault(fault["sample"], fault)
+            if fault.index == self.index_name and fault.kind in FAULT_KINDS:
+                self.faults.setdefault(fault.sample, fault.model_dump(exclude={"index"}))
 
     def _check_budget(self, label: str | None) -> None:
         """DataError if the faults, or those of a label, exceed the budget."""

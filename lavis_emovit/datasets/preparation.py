@@ -26,9 +26,10 @@ from lavis_emovit.datasets.instructions import (
 )
 from lavis_emovit.datasets.settings import PrepareSettings
 from lavis_emovit.errors import DataError, bullet_list
-from lavis_emovit.files import atomic_writer, file_sha256, load_json
+from lavis_emovit.files import atomic_writer, file_sha256
 from lavis_emovit.generation.categorical import add_affect, add_categorical
 from lavis_emovit.generation.offline import WRITER
+from lavis_emovit.own_files import Written, read_own
 from lavis_emovit.paths import RECORDS_NAME, expand_home
 from lavis_emovit.progress import progress
 from lavis_emovit.recipes import flatten
@@ -89,6 +90,21 @@ def prepare_dataset(
             _prepare(name, prepare, storage, list(indexes), where_to_get, kinds)
 
 
+class _Prepared(Written):
+    """The settings of a preparation, as far as this file reads them."""
+
+    source: str | None
+    alternatives: list[_Prepared] | None = None
+
+
+class _State(Written):
+    """The file `prepared.json`."""
+
+    settings: _Prepared
+    fingerprint: str | None = None
+    annotations: str | None = None
+
+
 def _is_done(name: str, prepare: PrepareSettings, storage: Path, indexes: Mapping[str, Path]) -> bool:
     """Whether the folder has the shards of these settings; refuses one with other shards."""
     state_path = storage / STATE_NAME
@@ -96,11 +112,8 @@ def _is_done(name: str, prepare: PrepareSettings, storage: Path, indexes: Mappin
     if not state_path.is_file():
         # Shards that the user built are used as they are; an interrupted preparation leaves a marker file.
         return all(have_index) and not (storage / UNFINISHED_NAME).exists()
-    try:
-        stored = load_json(state_path.read_text(encoding="utf-8"))
-        old, new = flatten(_own_nodes(stored["settings"])), flatten(_identity(prepare))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{state_path}: cannot be read ({type(error).__name__}: {error}). Delete {storage}.") from None
+    stored = read_own(state_path, _State, f"Delete {storage}, and it is prepared again.")
+    old, new = flatten(_own_nodes(stored.settings.model_dump(exclude_unset=True))), flatten(_identity(prepare))
     changed_files = []
     generated = prepare.instructions.generated
     written = old.get("instructions.generated")
@@ -116,7 +129,8 @@ def _is_done(name: str, prepare: PrepareSettings, storage: Path, indexes: Mappin
     ] + changed_files
     # Earlier versions stored none for a layout of folders, or for annotations.
     for key, now in _fingerprints(prepare).items():
-        if None not in (now, stored.get(key)) and now != stored[key]:
+        before = getattr(stored, key)
+        if None not in (now, before) and now != before:
             differences.append(f"the {_FINGERPRINTED[key]} in {prepare.root} have changed since")
     if differences:
         raise DataError(

@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError,
 
 from lavis_emovit.emotion.answers import AnswerStatus
 from lavis_emovit.errors import DataError
-from lavis_emovit.files import atomic_path, load_json, regular_file
+from lavis_emovit.files import atomic_path, regular_file
+from lavis_emovit.own_files import parse_as
 from lavis_emovit.records import OCCURRENCE_THRESHOLD
 
 # On every line, `null` if a row has none; other keys are only on the lines of rows that have them.
@@ -212,15 +213,7 @@ def decode_row(line: bytes) -> PredictionRow:
     with contextlib.suppress(ValidationError):
         return PredictionRow.model_validate_json(line)
     try:
-        values = load_json(line.decode())
-    except UnicodeDecodeError:
-        raise ValueError("not UTF-8 text") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"not valid JSON ({error.msg} at column {error.colno})") from None
-    if not isinstance(values, dict):
-        raise ValueError(f"expected a JSON object, found {type(values).__name__}")
-    try:
-        return PredictionRow.model_validate(values)
+        return parse_as(line, PredictionRow)
     except ValidationError as error:
         places = (
             (".".join(map(str, item["loc"])), item["msg"].removeprefix("Value error, ")) for item in error.errors()

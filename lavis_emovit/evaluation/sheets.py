@@ -16,19 +16,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
 
 import jinja2
 import numpy as np
 from PIL import Image
+from pydantic import Field
 
 from lavis_emovit.emotion.questions import chooser
 from lavis_emovit.errors import DataError
 from lavis_emovit.evaluation.adjudication import DecidedRate, adjudicate
 from lavis_emovit.evaluation.metrics.resampling import Resamples
 from lavis_emovit.evaluation.metrics.results import Interval, Result
-from lavis_emovit.files import atomic_writer, read_file, regular_file, write_json
+from lavis_emovit.files import atomic_writer, regular_file, write_json
 from lavis_emovit.images import data_url, decode_image
+from lavis_emovit.own_files import Written, read_own
 from lavis_emovit.records import EmotionRecord
 
 HUMAN = "human"
@@ -192,8 +193,8 @@ def score_sheets(
         DataError: a file cannot be read or belongs to another sheet, or rows cannot be used; all of them are named.
             Or the adjudicator has no choice.
     """
-    key = _read_key(Path(key_path))
-    pairs = key["pairs"]
+    key = read_own(Path(key_path), _Key, f"Use the {KEY_NAME} of the sheet's folder.")
+    pairs = key.pairs
     chosen: dict[tuple[str, int], str] = {}
     blank: list[tuple[str, int]] = []
     files_of: dict[str, set[str]] = {}
@@ -208,8 +209,8 @@ def score_sheets(
             rater = row["rater"] or file_name
             if further:
                 problems.append(f"{place}: has {', '.join(map(repr, further))} after the last column; remove it")
-            elif row["sheet"] != key["sheet"]:
-                problems.append(f"{place}: belongs to sheet '{row['sheet']}', the key to '{key['sheet']}'")
+            elif row["sheet"] != key.sheet:
+                problems.append(f"{place}: belongs to sheet '{row['sheet']}', the key to '{key.sheet}'")
             elif not (number.isdecimal() and 1 <= int(number[:9]) <= len(pairs)):
                 problems.append(f"{place}: no image '{number[:20]}', the sheet has 1 to {len(pairs)}")
             elif not choice:
@@ -243,7 +244,7 @@ def score_sheets(
 
 
 def _win_rate(
-    key: Mapping[str, Any],
+    key: _Key,
     chosen: Mapping[tuple[str, int], str],
     num_blank: int,
     missing: dict[str, list[int]],
@@ -253,15 +254,15 @@ def _win_rate(
     outcomes: list[str] = []
     of_pair: dict[int, list[str]] = {}
     for (_, number), choice in sorted(chosen.items()):
-        won = choice == ("A" if key["pairs"][number - 1].a_is_first else "B")
+        won = choice == ("A" if key.pairs[number - 1].a_is_first else "B")
         outcomes.append("tie" if choice == "tie" else "first" if won else "second")
         of_pair.setdefault(number, []).append(outcomes[-1])
     values_N = np.array([{"first": 1.0, "tie": 0.5, "second": 0.0}[outcome] for outcome in outcomes])
     counts = Counter(outcomes)
     sides = Counter(choice for choice in chosen.values() if choice != "tie")
     return WinRate(
-        first=key["first"],
-        second=key["second"],
+        first=key.first,
+        second=key.second,
         win_rate=float(values_N.mean()),
         interval=Resamples(len(values_N), groups_N, seed=seed).mean_interval(values_N) if len(raters) > 1 else None,
         num_wins=counts["first"],
@@ -293,14 +294,13 @@ def nominal_alpha(units: Sequence[Sequence[str]]) -> float | None:
     return 1.0 - (count - 1) * observed / expected
 
 
-def _read_key(path: Path) -> dict[str, Any]:
-    try:
-        key = json.loads(read_file(path))
-        found = {name: key[name] for name in ("sheet", "first", "second")}
-        return {**found, "pairs": [CaptionPair(**pair) for pair in key["pairs"]]}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise DataError(f"{path}: not the key of a sheet ({reason}); use the key.json of its folder") from None
+class _Key(Written):
+    """The file `key.json`, as far as it is read."""
+
+    sheet: str
+    first: str
+    second: str
+    pairs: tuple[CaptionPair, ...] = Field(min_length=1)
 
 
 def _file_names(filled: Sequence[str | os.PathLike[str]]) -> dict[str, Path]:

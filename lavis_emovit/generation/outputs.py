@@ -7,7 +7,6 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from lavis_emovit.chat.ledger import now
 from lavis_emovit.chat.request import image_of
 from lavis_emovit.clips.reading import film_strip
 from lavis_emovit.errors import DataError
-from lavis_emovit.files import atomic_writer, file_sha256, load_json, read_file, regular_file, write_json
+from lavis_emovit.files import atomic_writer, file_sha256, load_json, regular_file, write_json
 from lavis_emovit.generation.checks import REASONS
 from lavis_emovit.generation.facts import ALL_FACTS, fact
 from lavis_emovit.generation.instructions import step_of
@@ -27,6 +26,7 @@ from lavis_emovit.generation.mix import Mix
 from lavis_emovit.generation.seke.levels import MARK
 from lavis_emovit.generation.seke.settings import SekeSettings
 from lavis_emovit.images import data_url
+from lavis_emovit.own_files import Written, read_own_if_any
 from lavis_emovit.paths import RECORDS_NAME
 from lavis_emovit.records import EmotionRecord, read_records, to_conversations
 
@@ -37,7 +37,31 @@ MANIFEST = "manifest.json"
 CONVERSATIONS = "conversations-{split}.json"
 PREVIEW = "preview.html"
 # Of a step in the summary; `faults` is missing in summaries of the first release.
-_STEP_KEYS = {field.name for field in fields(StepResult)} - {"faults"}
+
+
+class _Step(Written):
+    """The result of a step in the summary."""
+
+    step: str
+    writer: str
+    prompt: str
+    num_records: int
+    num_done: int
+    num_pairs: int
+    num_read: int
+    reasons: dict[str, int]
+    num_rejected: int
+    missing: dict[str, int]
+    under_way: int
+    stopped: str | None
+    notes: dict[str, Any]
+    leak_rate: float | None
+
+
+class _Summary(Written):
+    """The file `summary.json`, as far as it is read."""
+
+    steps: list[_Step]
 
 
 def write_outputs(
@@ -214,15 +238,8 @@ def check_records(job: Job) -> None:
 
 
 def _read_steps(path: Path) -> dict[str, dict[str, Any]]:
-    try:
-        steps = {step["step"]: step for step in load_json(read_file(path))["steps"]}
-        if not all(step.keys() >= _STEP_KEYS for step in steps.values()):
-            raise KeyError("a step lacks keys")
-        return steps
-    except OSError:
-        return {}
-    except (ValueError, KeyError, TypeError):
-        raise DataError(f"{path}: not a summary of this command; move it away") from None
+    found = read_own_if_any(path, _Summary, "If it is not of this command, move it away.")
+    return {} if found is None else {step.step: step.model_dump() for step in found.steps}
 
 
 _SIDE_PX = 420

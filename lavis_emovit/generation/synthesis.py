@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, NonNegativeInt, TypeAdapter, ValidationError, model_validator
+from pydantic import Field, NonNegativeInt, model_validator
 
 from lavis_emovit.chat.request import ChatRequest, Message, image_of
 from lavis_emovit.chat.settings import ChatSettings
@@ -23,13 +23,14 @@ from lavis_emovit.emotion.answers import read_emotion
 from lavis_emovit.emotion.facial import FACIAL_UNITS, FacialPriors, facial_priors
 from lavis_emovit.emotion.labels import LabelSet, get_label_set
 from lavis_emovit.emotion.questions import STEPS_QUESTIONS, chooser
-from lavis_emovit.errors import ConfigError, DataError
-from lavis_emovit.files import atomic_writer, read_file, write_json
+from lavis_emovit.errors import ConfigError
+from lavis_emovit.files import atomic_writer, write_json
 from lavis_emovit.generation.checks import check_pair
 from lavis_emovit.generation.job import ChatWriter, Job, StepResult
 from lavis_emovit.generation.kinds import KINDS, MAX_WORDS
 from lavis_emovit.generation.reading import Pair
 from lavis_emovit.generation.seke.levels import MARK, Case, Levels, evidence_of, known_levels
+from lavis_emovit.own_files import read_own_if_any
 from lavis_emovit.paths import RECORDS_NAME
 from lavis_emovit.records import EmotionRecord, Instruction, read_records
 from lavis_emovit.settings import FrozenModel, Settings
@@ -81,13 +82,7 @@ class Round(FrozenModel):
 
 def read_rounds(folder: Path) -> list[Round]:
     """The finished rounds of a folder; none without the file. DataError if it is damaged."""
-    path = folder / ROUNDS
-    if not path.is_file():
-        return []
-    try:
-        return TypeAdapter(list[Round]).validate_json(read_file(path))
-    except ValidationError as error:
-        raise DataError(f"{path}: not a list of rounds ({error.errors()[0]['msg']}); use another --out") from None
+    return read_own_if_any(folder / ROUNDS, list[Round], "Use another --out.") or []
 
 
 def is_over(rounds: Sequence[Round], least_rise: float) -> bool:

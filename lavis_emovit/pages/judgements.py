@@ -11,9 +11,10 @@ from pydantic import Field, model_validator
 
 from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.evaluation.sheets import COLUMNS, ENTRIES_NAME
-from lavis_emovit.files import parse_json, read_file
+from lavis_emovit.files import read_file
+from lavis_emovit.own_files import read_own
 from lavis_emovit.pages.decisions import change_file
-from lavis_emovit.settings import FrozenModel, reason_of
+from lavis_emovit.settings import FrozenModel
 
 CHOICES = ("A", "B", "tie", "")
 """What people can choose; the empty one skips an image."""
@@ -97,7 +98,4 @@ def read_sheet(folder: Path) -> Sheet:
     path = folder / ENTRIES_NAME
     if not path.is_file():
         raise DataError(f"{folder}: has no {ENTRIES_NAME}; pass a folder that `emovit judge sheet` wrote")
-    try:
-        return Sheet.model_validate(parse_json(read_file(path), str(path)))
-    except ValueError as error:
-        raise DataError(f"{path}: damaged ({reason_of(error)}); write the sheet again") from None
+    return read_own(path, Sheet, "Write the sheet again.")

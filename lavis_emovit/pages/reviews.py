@@ -23,12 +23,13 @@ from lavis_emovit.emotion.label_set import LabelSet
 from lavis_emovit.emotion.labels import CUSTOM_PREFIX, get_label_set, joined_labels
 from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.evaluation.sheets import nominal_alpha
-from lavis_emovit.files import load_json, parse_json, read_file
+from lavis_emovit.files import parse_json, read_file
 from lavis_emovit.generation.categorical import with_label
 from lavis_emovit.images import jpeg_of
+from lavis_emovit.own_files import parse_as, reason_of
 from lavis_emovit.pages.decisions import add_line
 from lavis_emovit.records import EmotionRecord, find_image_root, read_records
-from lavis_emovit.settings import FrozenModel, reason_of
+from lavis_emovit.settings import FrozenModel
 from lavis_emovit.tuned.predictions import ImagePrediction
 
 Action = Literal["accept", "correct", "skip"]
@@ -157,7 +158,7 @@ def _lines(path: Path, kind: type[ModelT], problem: str) -> Iterator[ModelT]:
         if not line.strip():
             continue
         try:
-            yield kind.model_validate(load_json(line, unique_keys=True))
+            yield parse_as(line, kind)
         except ValueError as error:
             raise DataError(f"{path}:{number}: {problem} ({reason_of(error)})") from None
 

@@ -10,6 +10,7 @@ import json
 import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -21,8 +22,8 @@ import torch
 from lavis_emovit.checkpoints.training_state import Position
 from lavis_emovit.distributed import processes
 from lavis_emovit.errors import ConfigError, UserError
-from lavis_emovit.files import atomic_writer
-from lavis_emovit.runners.logs import read_log
+from lavis_emovit.files import atomic_writer, read_file
+from lavis_emovit.own_files import Written, parse_as
 from lavis_emovit.runners.settings import DropSettings, RunSettings
 from lavis_emovit.tasks.base import EmotionTask
 
@@ -32,6 +33,14 @@ logger = logging.getLogger(__name__)
 _REASONS = {"loss": ("learned", "hopeless"), "reward_deviation": ("equal_rewards",)}
 _KEPT = -1
 _ARRAYS = ("lowest", "highest", "dropped_in", "reason")
+
+
+class _Dropped(Written):
+    """A line of the list of dropped samples, as far as it is read."""
+
+    dataset: str
+    place: str
+    id: str | None = None
 
 
 def reasons_of(run: RunSettings, task: EmotionTask) -> tuple[str, ...]:
@@ -176,7 +185,12 @@ class SampleDrops:
 
     def _list_dropped(self) -> None:
         """Write the file, with the ids of an earlier one for what was visited before this start."""
-        ids = {(row.get("dataset"), row.get("place")): row.get("id") for row in read_log(self._path)}
+        lines = read_file(self._path).split(b"\n") if self._path.exists() else []
+        ids: dict[tuple[str, str], str | None] = {}
+        for line in lines:
+            with suppress(ValueError):  # a line that somebody edited
+                earlier = parse_as(line, _Dropped)
+                ids[earlier.dataset, earlier.place] = earlier.id
         dropped = np.flatnonzero(self._is_dropped)
         rows: list[dict[str, Any]] = []
         for number in dropped[np.argsort(self.dropped_in[dropped], kind="stable")].tolist():

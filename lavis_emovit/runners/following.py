@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import reprlib
 import statistics
 import time
 from collections import deque
@@ -13,18 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from lavis_emovit.errors import UserError
-from lavis_emovit.files import load_json, load_yaml, regular_file
+from lavis_emovit.evaluation.written import log_row
+from lavis_emovit.files import load_yaml, regular_file
 from lavis_emovit.runners.best import HEADLINE
 
 RECENT_STEPS = 20
 _BARS = "▁▂▃▄▅▆▇█"
 _NUM_BARS = 24
-# Event -> what is shown of its rows, with the type that it must have.
-_SHOWN: dict[str, dict[str, Any]] = {
-    "step": {"step": int, "epoch": int, "lr": (int, float)},
-    "eval": {"split": str, "stage": str, "step": int, "metrics": dict},
-    "answers": {"answers": list},
-}
+# Event -> what is shown of its rows.
+_SHOWN = {"step": ("epoch", "lr"), "eval": ("split", "stage")}
 
 
 @dataclass
@@ -70,7 +66,7 @@ class FollowedRun:
         whole = lines[: lines.rfind(b"\n") + 1]
         for number, line in enumerate(whole.splitlines(), start=1):
             try:
-                self._note(_checked_row(load_json(line)))
+                self._note(_checked_row(log_row(line)))
             except ValueError as error:
                 raise UserError(
                     f"{self.log_path}, line {number} after byte {self._read_bytes}: not a row of a log ({error}). "
@@ -164,19 +160,10 @@ class FollowedRun:
         return "".join(_BARS[int((mean - low) / ((high - low) or 1) * (len(_BARS) - 1))] for mean in means)
 
 
-def _checked_row(row: Any) -> dict[str, Any]:
-    """A row of a log; ValueError for anything else, or without what is shown of it."""
-    if not isinstance(row, dict):
-        raise ValueError(f"expected an object, got {type(row).__name__}")
-    event = row.get("event")
-    for key, type_ in _SHOWN.get(event, {}).items() if isinstance(event, str) else ():
-        if not isinstance(row.get(key), type_):
-            raise ValueError(f"'{key}' of a row '{event}' is {reprlib.repr(row.get(key))}")
-    if large := next((key for key, value in row.items() if isinstance(value, int) and abs(value) > 2**63), None):
-        raise ValueError(f"'{large}' is {reprlib.repr(row[large])}")
-    for answer in row["answers"] if event == "answers" else ():
-        if not isinstance(answer, dict) or not isinstance(answer.get("text"), str):
-            raise ValueError(f"an answer without a text: {reprlib.repr(answer)}")
+def _checked_row(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of a log; ValueError for one without what is shown of it."""
+    if missing := [key for key in _SHOWN.get(row["event"], ()) if row.get(key) is None]:
+        raise ValueError(f"a row '{row['event']}' without '{missing[0]}'")
     return row
 
 

@@ -11,13 +11,14 @@ import torch
 from torch.utils.data import DataLoader
 
 from lavis_emovit.datasets.batching import GlobalBatchSampler
-from lavis_emovit.datasets.faults import QUARANTINE_NAME, FaultLog
+from lavis_emovit.datasets.faults import FaultLog
 from lavis_emovit.distributed import heartbeat
 from lavis_emovit.distributed.workers import ignore_stop_signals, killed_worker
 from lavis_emovit.errors import UserError
 from lavis_emovit.models.protocol import Batch
 from lavis_emovit.runners.settings import RunSettings
 from lavis_emovit.shards.order import SampleOrder
+from lavis_emovit.shards.reader import QUARANTINE_NAME
 from lavis_emovit.shards.token_lengths import TokenLengths
 
 

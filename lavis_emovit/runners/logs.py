@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from lavis_emovit.files import atomic_writer, load_json, read_file, regular_file
+from lavis_emovit.evaluation.written import log_row
+from lavis_emovit.files import atomic_writer, read_file
 
 logger = logging.getLogger(__name__)
 
@@ -157,15 +158,11 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     rows = []
-    for line in regular_file(path).read_text(encoding="utf-8", errors="replace").split("\n"):
+    for line in read_file(path).split(b"\n"):
         try:
-            row = load_json(line)
+            rows.append(log_row(line))
         except ValueError:
-            row = None
-        if isinstance(row, dict) and isinstance(row.get("step", 0), int):
-            rows.append(row)
-        else:
-            logger.debug("%s: a line that is no row with a step is skipped", path)
+            logger.debug("%s: a line that is no row is skipped", path)
     return rows
 
 

@@ -18,7 +18,9 @@ from filelock import FileLock, Timeout
 from lavis_emovit.checkpoints.checkpoint import remove_leftovers
 from lavis_emovit.distributed import processes
 from lavis_emovit.errors import ConfigError, UserError
-from lavis_emovit.files import atomic_writer, load_json, regular_file
+from lavis_emovit.evaluation.written import RunMetrics
+from lavis_emovit.files import atomic_writer, read_file, regular_file
+from lavis_emovit.own_files import Written, parse_as, read_own_if_any
 from lavis_emovit.paths import expand_home, list_checkpoints, output_root
 from lavis_emovit.runners.changes import Changes, allowed_changes, listed, unknown_names
 from lavis_emovit.runners.config import Config
@@ -31,6 +33,13 @@ RUN_FILES = (
     "config.yaml", "log.jsonl", "metrics.json", "report.html", "nonfinite.json", "quarantine.jsonl", "dropped.jsonl"
 )  # fmt: skip
 RUN_FOLDERS = ("checkpoints", "predictions", "tensorboard", "wandb")
+
+
+class _Owner(Written):
+    """Who holds the lock of a folder."""
+
+    pid: int
+    host: str
 
 
 class RunFolder:
@@ -131,15 +140,8 @@ class RunFolder:
         """
         if self._replaces_earlier or self.changes or (with_report and not self.report_path.exists()):
             return None
-        try:
-            found = load_json(regular_file(self.metrics_path).read_text(encoding="utf-8"))
-            if not isinstance(found, dict):
-                raise ValueError("expected a JSON object")
-            return found
-        except FileNotFoundError:
-            return None
-        except ValueError as error:
-            raise UserError(f"{self.metrics_path}: damaged ({error}); delete it to evaluate again") from None
+        found = read_own_if_any(self.metrics_path, RunMetrics, "Delete it to evaluate again.")
+        return None if found is None else found.model_dump(exclude_unset=True)
 
     def _make(self) -> None:
         missing = [path for path in (self.path, *self.path.parents) if not path.exists()]
@@ -151,9 +153,9 @@ class RunFolder:
             self._lock.acquire(timeout=0)
         except Timeout:
             try:
-                owner = load_json(regular_file(self._owner_path).read_text(encoding="utf-8"))
-                who = f"process {owner['pid']} on {owner['host']}"
-            except (OSError, ValueError, KeyError):
+                owner = parse_as(read_file(self._owner_path), _Owner)
+                who = f"process {owner.pid} on {owner.host}"
+            except (OSError, ValueError):
                 who = "another process"
             raise UserError(
                 f"{self.path} is in use by {who}. Wait for it or end it, or choose another run.output_dir."

@@ -15,8 +15,9 @@ from typing import Any
 from PIL import Image
 
 from lavis_emovit.errors import DataError
-from lavis_emovit.files import load_json, name_full_disk, regular_file
+from lavis_emovit.files import name_full_disk
 from lavis_emovit.images import brightness, colorfulness
+from lavis_emovit.own_files import Written, read_own
 from lavis_emovit.paths import expand_home
 from lavis_emovit.sample_set.draw import render
 from lavis_emovit.sample_set.scene import SketchScene, sample_scene
@@ -130,6 +131,12 @@ def _checked_settings(images_per_class: int, seed: int, size_px: int, label_nois
     }
 
 
+class _Drawn(Written):
+    """The file `sketch.json`, as far as it is read."""
+
+    settings: dict[str, int | float | str | None]
+
+
 def _is_written(root: Path, settings: dict[str, Any]) -> bool:
     """Whether the set exists already; folders with other content are refused."""
     if not root.exists():
@@ -141,10 +148,7 @@ def _is_written(root: Path, settings: dict[str, Any]) -> bool:
         if any(root.iterdir()):
             raise DataError(f"{root} is not empty and not a drawn sample set; choose another folder")
         return False
-    try:
-        found = load_json(regular_file(settings_file).read_text(encoding="utf-8"))["settings"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{settings_file} cannot be read ({error}); remove {root} to draw the set again") from error
+    found = read_own(settings_file, _Drawn, f"Remove {root} to draw the set again.").settings
     if found != settings:
         changed = [key for key in sorted({*found, *settings}) if found.get(key) != settings.get(key)]
         changes = [f"{key} {found.get(key)} (requested {settings.get(key)})" for key in changed]

@@ -7,6 +7,7 @@ processes of a machine share one copy, and opening takes the same time for any n
 from __future__ import annotations
 
 import base64
+import re
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from lavis_emovit.files import atomic_path, load_json, obey_umask
+from lavis_emovit.files import atomic_path, obey_umask
+from lavis_emovit.own_files import Written, parse_as, reason_of
 from lavis_emovit.records import INSTRUCTION_KINDS, EmotionRecord
 
 INDEX_NAME = "index.json"
@@ -103,6 +105,13 @@ def write_columns(path: Path, columns: Mapping[str, np.ndarray]) -> None:
         obey_umask(temporary)
 
 
+class _Column(Written):
+    """The place of a column, counted from the end of the header."""
+
+    dtype: str
+    data_offsets: tuple[int, int]
+
+
 def map_columns(path: Path) -> dict[str, np.ndarray]:
     """Map the columns of a file into memory, read-only. ValueError if the file is not as `write_columns` writes it."""
     memory = np.memmap(path, np.uint8, mode="r")
@@ -110,14 +119,17 @@ def map_columns(path: Path) -> dict[str, np.ndarray]:
     start = _HEADER_LENGTH_BYTES + int.from_bytes(memory[:_HEADER_LENGTH_BYTES].tobytes(), "little")
     if start > size_bytes:
         raise ValueError(f"{path.name} is truncated")
-    header = load_json(memory[_HEADER_LENGTH_BYTES:start].tobytes())
+    try:
+        header = parse_as(memory[_HEADER_LENGTH_BYTES:start].tobytes(), dict[str, _Column])
+    except ValueError as error:
+        raise ValueError(f"{path.name} has another header ({reason_of(error)})") from None
     columns = {}
     for name, kind in COLUMN_TYPES.items():
         entry = header.get(name)
-        if entry is None or entry["dtype"] != _SAFETENSORS_TYPES[kind]:
+        if entry is None or entry.dtype != _SAFETENSORS_TYPES[kind]:
             raise ValueError(f"{path.name} has no column '{name}' of type {kind}")
-        first, last = entry["data_offsets"]
-        if start + last > size_bytes:
+        first, last = entry.data_offsets
+        if not 0 <= first <= last <= size_bytes - start:
             raise ValueError(f"{path.name} is truncated")
         count = (last - first) // np.dtype(kind).itemsize
         columns[name] = np.frombuffer(memory, kind, count, start + first) if count else np.zeros(0, kind)
@@ -125,6 +137,8 @@ def map_columns(path: Path) -> dict[str, np.ndarray]:
 
 
 def decode_version_1(text: str) -> np.ndarray:
-    """A column of a version 1 index: `<type>:<base64>` of little-endian integers."""
+    """A column of a version 1 index, `<type>:<base64>` of little-endian integers; ValueError for anything else."""
     kind, _, data = text.partition(":")
+    if not re.fullmatch(r"<[iu][1248]", kind) and kind not in ("|i1", "|u1"):
+        raise ValueError(f"a column of the type '{kind[:20]}'")
     return np.frombuffer(base64.b64decode(data, validate=True), dtype=np.dtype(kind))

@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import Field
 
 from lavis_emovit.errors import DataError
-from lavis_emovit.files import atomic_writer, file_sha256, find_files, load_json
+from lavis_emovit.files import atomic_writer, file_sha256, find_files
+from lavis_emovit.own_files import Written, read_own
 from lavis_emovit.shards.columns import (
     COLUMN_TYPES,
     COLUMNS_NAME,
@@ -57,6 +59,40 @@ class ShardInfo:
     def is_at(self, path: Path) -> bool:
         """Whether a file is this shard, byte for byte; OSError if there is none."""
         return path.stat().st_size == self.size_bytes and file_sha256(path) == self.sha256
+
+
+class IndexFormat(Written):
+    """What every version of `index.json` has."""
+
+    format: str
+    version: int
+
+
+class _StoredShard(Written):
+    name: str
+    num_samples: int = Field(ge=0)
+    num_pairs: int = Field(ge=0)
+    size_bytes: int = Field(ge=0)
+    sha256: str
+    label_histogram: dict[str, int]
+    columns: dict[str, str]
+
+
+class _Build(Written):
+    """The settings of the build; `records` is the file of the records of foreign shards."""
+
+    records: str | None = None
+
+
+class _StoredIndex(IndexFormat):
+    """The file `index.json`."""
+
+    hash: str
+    label_sets: list[str]
+    labels: list[str]
+    kinds: list[str]
+    build: _Build
+    shards: list[_StoredShard]
 
 
 class ShardIndex:
@@ -219,10 +255,8 @@ class ShardIndex:
             )
         try:
             index = _load(path)
-        except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-            reason = str(error)
-            if not isinstance(error, DataError):
-                reason = f"{path}: not a shard index ({type(error).__name__}: {error}). {_REBUILD}"
+        except ValueError as error:
+            reason = str(error) if isinstance(error, DataError) else f"{path}: damaged: {error}. {_REBUILD}"
             if cache is not None:
                 cache.forget_index()
                 reason = f"{cache.url}: the index cannot be used; the next call fetches it again. {reason}"
@@ -275,14 +309,15 @@ def find_indexes(place: str) -> list[str]:
 
 
 def _load(path: Path) -> ShardIndex:
-    content = load_json(path.read_text(encoding="utf-8"))
-    stored_hash = content.pop("hash")
-    if content["format"] != INDEX_FORMAT or content["version"] not in READABLE_VERSIONS:
+    stated = read_own(path, IndexFormat, _REBUILD)
+    if stated.format != INDEX_FORMAT or stated.version not in READABLE_VERSIONS:
         versions = " and ".join(str(version) for version in READABLE_VERSIONS)
         raise DataError(
-            f"{path}: format {content['format']} {content['version']}, but this version of the package reads "
+            f"{path}: format {stated.format} {stated.version}, but this version of the package reads "
             f"{INDEX_FORMAT} {versions}. Build the shards again, or install a newer version of the package."
         )
+    content = read_own(path, _StoredIndex, _REBUILD).model_dump(exclude_unset=True)
+    stored_hash = content.pop("hash")
     if _content_hash(content) != stored_hash:
         raise DataError(f"{path}: changed after it was written, its hash does not match. {_REBUILD}")
     shards, sums = [], []
@@ -296,7 +331,7 @@ def _load(path: Path) -> ShardIndex:
     columns_path = path.with_name(COLUMNS_NAME) if content["version"] > 1 else None
     if columns_path is None:
         # Version 1 has the columns themselves where version 2 has their checksums.
-        columns = join_columns([{name: decode_version_1(part[name]) for name in COLUMN_TYPES} for part in sums])
+        columns = join_columns([{name: decode_version_1(part.get(name, "")) for name in COLUMN_TYPES} for part in sums])
     else:
         if not columns_path.is_file():
             raise DataError(f"{columns_path}: missing, but {path.name} needs it. {_REBUILD}")
@@ -313,7 +348,7 @@ def _load(path: Path) -> ShardIndex:
     )
     if columns_path is not None:
         for (shard, part), expected in zip(index.parts(), sums):
-            wrong = [name for name, column in part.items() if checksum(column) != expected[name]]
+            wrong = [name for name, column in part.items() if checksum(column) != expected.get(name)]
             if wrong:
                 fault = f"changed after it was written, its column '{wrong[0]}' does not match shard {shard.name}"
                 raise DataError(f"{columns_path}: {fault}. {_REBUILD}")

@@ -14,6 +14,7 @@ from typing import Any
 from lavis_emovit.boxes import BoxCounts
 from lavis_emovit.errors import DataError
 from lavis_emovit.files import file_sha256
+from lavis_emovit.own_files import Written
 from lavis_emovit.records import EmotionRecord, parse_record
 from lavis_emovit.shards.columns import sample_crc32
 from lavis_emovit.shards.index import ShardIndex
@@ -36,6 +37,28 @@ FAULT_KINDS = {
     "bad_record": "the record cannot be read",
     "bad_image": "the image cannot be decoded",
 }
+
+
+QUARANTINE_NAME = "quarantine.jsonl"
+"""The list of a run's faults, in its folder; a line is a `ListedFault`."""
+
+
+class ListedFault(Written):
+    """A sample that a run could not use, and the one in its place.
+
+    Attributes:
+        place: the key of the sample in its shard.
+        label: of the sample, if it has one.
+        index: the beginning of the hash of the shards' index.
+    """
+
+    sample: int
+    place: str
+    kind: str
+    label: str | None
+    reason: str
+    replaced_by: int
+    index: str
 
 
 class SampleFaultError(DataError):

@@ -20,10 +20,12 @@ import psutil
 from filelock import FileLock
 
 from lavis_emovit.errors import DataError
-from lavis_emovit.files import TEMPORARY_SUFFIX, atomic_writer, file_sha256, parse_json
+from lavis_emovit.files import TEMPORARY_SUFFIX, atomic_writer, file_sha256
 from lavis_emovit.outside import scrub
+from lavis_emovit.own_files import parse_own
 from lavis_emovit.paths import expand_home
 from lavis_emovit.shards.columns import COLUMNS_NAME, INDEX_NAME
+from lavis_emovit.shards.index import IndexFormat
 
 logger = logging.getLogger(__name__)
 
@@ -91,15 +93,13 @@ class ShardCache:
         with FileLock(self.folder / f".index{_LOCK_SUFFIX}"):
             head = self._retry(INDEX_NAME, lambda: self._read(INDEX_NAME))
             place = f"{self.url}/{INDEX_NAME}"
-            content = parse_json(head, place)
-            if not isinstance(content, dict) or "version" not in content:
-                raise DataError(f"{place}: not a shard index. Check the URL and that the set is complete.")
+            content = parse_own(head, IndexFormat, place, "Check the URL and that the set is complete.")
             path = self.folder / INDEX_NAME
             if not (path.is_file() and path.read_bytes() == head and (self.folder / COLUMNS_NAME).is_file()):
                 # The URL has another set now: delete all files of the earlier one.
                 for stale in [path, *self.folder.glob("[!.]*")]:
                     stale.unlink(missing_ok=True)
-                if content["version"] != 1:
+                if content.version != 1:
                     self._retry(COLUMNS_NAME, lambda: self._download(COLUMNS_NAME))
                 with atomic_writer(path, "wb") as file:
                     file.write(head)

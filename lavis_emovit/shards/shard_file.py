@@ -21,8 +21,9 @@ from typing import Any
 from lavis_emovit.boxes import part_of
 from lavis_emovit.clips.clip import FrameSettings
 from lavis_emovit.errors import DataError
-from lavis_emovit.files import atomic_writer, file_sha256, load_json, read_file, regular_file
+from lavis_emovit.files import atomic_writer, file_sha256, load_json, read_file
 from lavis_emovit.images import image_size_px
+from lavis_emovit.own_files import Written, parse_as
 from lavis_emovit.records import EmotionRecord
 from lavis_emovit.shards.clips import pack_clip
 from lavis_emovit.shards.columns import NO_LABEL, append_sample, empty_columns, sample_crc32
@@ -81,6 +82,16 @@ class ShardDraft:
     bad: list[tuple[str, str]] = field(default_factory=list)
 
 
+class _Note(Written):
+    """What is kept about a finished shard until all are."""
+
+    plan: str
+    pictures: str
+    shard: ShardInfo | None
+    columns: dict[str, list[int]]
+    bad: list[tuple[str, str]]
+
+
 def build_shard(job: ShardJob, on_sample: Callable[[], None] = lambda: None) -> ShardDraft:
     """Build a shard, or reuse the one that an earlier build finished; `on_sample` is called after each record."""
     images = _images_hash(job)
@@ -102,16 +113,12 @@ def build_shard(job: ShardJob, on_sample: Callable[[], None] = lambda: None) -> 
 def _finished(job: ShardJob, images: str) -> ShardDraft | None:
     """The note of an earlier build, if its shard is the one that would be built now."""
     try:
-        note = load_json(regular_file(job.note_path).read_text(encoding="utf-8"))
-        if note["plan"] != job.plan_hash or note["pictures"] != images:
-            return None
-        bad = [(record_id, reason) for record_id, reason in note["bad"]]
-        if note["shard"] is None:
-            return ShardDraft(None, note["columns"], bad)
-        shard = ShardInfo(**note["shard"])
-        return ShardDraft(shard, note["columns"], bad) if shard.is_at(job.path) else None
-    except (OSError, ValueError, KeyError, TypeError):
+        note = parse_as(read_file(job.note_path), _Note)
+        is_same = note.plan == job.plan_hash and note.pictures == images
+        is_there = note.shard is None or (is_same and note.shard.is_at(job.path))
+    except (OSError, ValueError):
         return None  # no usable note: build the shard again
+    return ShardDraft(note.shard, note.columns, note.bad) if is_same and is_there else None
 
 
 def _images_hash(job: ShardJob) -> str:

@@ -8,22 +8,42 @@ from __future__ import annotations
 
 import json
 import os
-import reprlib
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from lavis_emovit.errors import DataError, bullet_list
-from lavis_emovit.files import atomic_writer, file_sha256, parse_json
+from lavis_emovit.files import atomic_writer, file_sha256, read_file
+from lavis_emovit.own_files import PathText, Written, parse_own
 from lavis_emovit.records import build_record, read_records, write_records
 from lavis_emovit.sources.cleaning import Removed
 
 _FORMAT, _VERSION = "emovit-removed", 1
 _SHOWN = 10
-_HEAD_KEYS = {"out": str, "out_sha256": str, "image_root": str, "quarantine": str | None, "num_records": int}
-_ROW_KEYS = {"place": int, "moved": str | None, "record": dict}
+_ADVICE = "Restore it from a backup; the original records file still has all of its records."
+
+
+class _Format(Written):
+    format: str = ""
+    version: int = 0
+
+
+class _Head(_Format):
+    out: PathText
+    out_sha256: str
+    image_root: PathText
+    quarantine: PathText | None
+    num_records: int = Field(ge=0)
+
+
+class _Row(Written):
+    place: int = Field(ge=0)
+    moved: PathText | None
+    record: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -92,32 +112,24 @@ def read_list(path: Path) -> UndoList:
     if not path.is_file():
         raise DataError(f"{path}: no such file; pass the list that `emovit data clean` wrote (NAME.removed.jsonl)")
     # Only line feeds end a line; `str.splitlines` would also cut within texts.
-    lines = path.read_bytes().split(b"\n")
-    rows = [parse_json(line, f"{path}:{number}") for number, line in enumerate(lines, start=1) if line.strip()]
-    if not rows or not isinstance(rows[0], dict) or rows[0].get("format") != _FORMAT:
+    lines = [(f"{path}:{number}", line) for number, line in enumerate(read_file(path).split(b"\n"), 1) if line.strip()]
+    if not lines:
         raise DataError(f"{path}: not a list that `emovit data clean` wrote")
-    if rows[0].get("version") != _VERSION:
-        raise DataError(f"{path}: version {rows[0].get('version')} of the list; this release reads {_VERSION}")
-    _check_keys(rows[0], _HEAD_KEYS, path)
-    for row in rows[1:]:
-        _check_keys(row, _ROW_KEYS, path)
-        if row["moved"] not in (None, build_record(row["record"], f"{path}: place {row['place']}").image):
-            raise _damaged(path, "'moved' is not the image of its record")
-    if rows[0]["quarantine"] is None and any(row["moved"] is not None for row in rows[1:]):
-        raise _damaged(path, "'quarantine' is missing")
-    return UndoList(rows[0], rows[1:])
-
-
-def _check_keys(row: Any, keys: Mapping[str, Any], path: Path) -> None:
-    content = row if isinstance(row, dict) else {}
-    if wrong := [f"'{key}'" for key, kind in keys.items() if not isinstance(content.get(key, ...), kind)]:
-        raise _damaged(path, f"{', '.join(wrong)} missing or wrong in {reprlib.repr(row)}")
-
-
-def _damaged(path: Path, what: str) -> DataError:
-    return DataError(
-        f"{path}: damaged: {what}. Restore it from a backup; the original records file still has all of its records."
-    )
+    stated = parse_own(lines[0][1], _Format, lines[0][0], _ADVICE)
+    if stated.format != _FORMAT:
+        raise DataError(f"{path}: not a list that `emovit data clean` wrote")
+    if stated.version != _VERSION:
+        raise DataError(f"{path}: version {stated.version} of the list; this release reads {_VERSION}")
+    head = parse_own(lines[0][1], _Head, lines[0][0], _ADVICE)
+    rows = []
+    for place, line in lines[1:]:
+        row = parse_own(line, _Row, place, _ADVICE).model_dump()
+        if row["moved"] not in (None, build_record(row["record"], place).image):
+            raise DataError(f"{place}: damaged: 'moved' is not the image of its record. {_ADVICE}")
+        if row["moved"] is not None and head.quarantine is None:
+            raise DataError(f"{lines[0][0]}: damaged: 'quarantine' is missing. {_ADVICE}")
+        rows.append(row)
+    return UndoList(head.model_dump(), rows)
 
 
 def move_images(moves: Sequence[tuple[Path, Path]]) -> int:
@@ -163,7 +175,8 @@ def undo(path: Path) -> tuple[int, int, Path]:
     back = {row["place"]: build_record(row["record"], f"{path}: place {row['place']}") for row in found.rows}
     num = found.head["num_records"]
     if not is_undone and (len(back) + len(present) != num or not set(back) <= set(range(num))):
-        raise _damaged(path, f"its {len(found.rows)} rows and the {len(present)} of {out} are not the {num} before")
+        rows = f"its {len(found.rows)} rows and the {len(present)} of {out} are not the {num} before"
+        raise DataError(f"{path}: damaged: {rows}. {_ADVICE}")
     num_moved = move_images([(end, start) for start, end in found.moves])
     if is_undone:
         return num_moved, 0, out

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from filelock import FileLock, Timeout
-from pydantic import ValidationError
 
-from lavis_emovit.errors import DataError, UserError
+from lavis_emovit.errors import UserError
 from lavis_emovit.files import explain_full_disk, regular_file
+from lavis_emovit.own_files import parse_own
 from lavis_emovit.settings import FrozenModel
 from lavis_emovit.teachers.faces import Answer
 
@@ -86,10 +86,4 @@ class AnswerFile:
                     file.truncate(start)
                     return
                 start += len(line)
-                try:
-                    yield AnswerRow.model_validate_json(line)
-                except ValidationError as error:
-                    raise DataError(
-                        f"{self.path}:{number}: not an answer of a teacher ({error.errors()[0]['msg']}). Remove the "
-                        "line, or use another --out."
-                    ) from None
+                yield parse_own(line, AnswerRow, f"{self.path}:{number}", "Remove the line, or use another --out.")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 from pathlib import Path
 
 import numpy as np
+from pydantic import Field
 
 from lavis_emovit.checkpoints.tuned_files import CALIBRATION_FILE
 from lavis_emovit.errors import ConfigError, DataError, UserError
@@ -13,8 +15,9 @@ from lavis_emovit.evaluation.metrics.calibration import calibration, log_softmax
 from lavis_emovit.evaluation.suite.benchmark_data import ImageBatches, OpenBenchmark, open_benchmark
 from lavis_emovit.evaluation.suite.requests import request_rows
 from lavis_emovit.files import FORBIDDEN, write_json
+from lavis_emovit.own_files import read_own
 from lavis_emovit.paths import cache_root
-from lavis_emovit.settings import Settings, read_settings_file
+from lavis_emovit.settings import Settings
 from lavis_emovit.tuned.loading import Tuned
 from lavis_emovit.tuned.predictions import Asking
 
@@ -55,7 +58,7 @@ class Calibration(Settings):
         bins: of the probabilities of all labels there, empty ones left out; none in a file of an earlier version.
     """
 
-    temperature: float
+    temperature: float = Field(ge=math.exp(_LOG_TEMPERATURES[0]), le=math.exp(_LOG_TEMPERATURES[1]))
     weights_sha256: str
     label_set: str
     method: str
@@ -166,7 +169,7 @@ def kept_calibration(tuned: Tuned) -> Calibration | None:
     own = (tuned.files.weights_sha256, asking.label_set.name if asking.label_set else "", asking.method)
     for path in dict.fromkeys((_own_place(tuned), tuned.files.folder / CALIBRATION_FILE)):
         if path.is_file():
-            kept = read_settings_file(Calibration, path, "calibration")
+            kept = read_own(path, Calibration, "Delete it, and it is fitted again.")
             if (kept.weights_sha256, kept.label_set, kept.method) == own:
                 return kept
     return None

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from lavis_emovit.checkpoints.tuned_files import TunedFiles
-from lavis_emovit.errors import UserError
 from lavis_emovit.evaluation.report.render import markdown_text
-from lavis_emovit.files import load_json
+from lavis_emovit.evaluation.written import RunMetrics, interval_of
+from lavis_emovit.own_files import read_own_if_any
 
 METRICS_FILE = "metrics.json"
 WARNING = (
@@ -64,18 +64,12 @@ def _parts(model: Mapping[str, Any]) -> list[str]:
 def _results(tuned: TunedFiles) -> Iterator[str]:
     """A table of the run's metrics after tuning, if they are of this checkpoint."""
     path = tuned.folder / METRICS_FILE
-    if not path.is_file():
+    found = read_own_if_any(path, RunMetrics, "Delete it and start the run again, which evaluates its weights.")
+    if found is None:
         return
-    try:
-        content = load_json(path.read_bytes())
-        is_of_it = tuned.checkpoint is not None and content["checkpoint"] == tuned.checkpoint[0].name
-        splits = {name: stages for name, stages in content["splits"].items() if "after" in stages}
-        rows = [row for name, stages in splits.items() for row in _rows(name, stages)]
-    except (ValueError, AttributeError, KeyError, TypeError):
-        raise UserError(
-            f"{path}: damaged: these are not the metrics of a run. Delete it and start the run again, which evaluates "
-            "its weights."
-        ) from None
+    is_of_it = tuned.checkpoint is not None and found.checkpoint == tuned.checkpoint[0].name
+    splits = {name: stages for name, stages in found.splits.items() if "after" in stages}
+    rows = [row for name, stages in splits.items() for row in _rows(name, stages)]
     if not is_of_it or not rows:
         return
     yield ""
@@ -87,13 +81,12 @@ def _results(tuned: TunedFiles) -> Iterator[str]:
 
 
 def _rows(name: str, stages: Mapping[str, Any]) -> Iterator[str]:
-    """The rows of a benchmark; KeyError, TypeError, ValueError or AttributeError for what no run writes."""
     numbers, earlier = stages["after"], stages.get("before", {})
     for key, value in numbers.items():
-        interval = numbers.get(f"{key}_interval")
+        interval = interval_of(numbers.get(f"{key}_interval"))
         if not isinstance(value, float) or interval is None:
             continue
-        low, high = (interval["low"], interval["high"]) if isinstance(interval, dict) else interval
+        low, high = interval
         first = f"{earlier[key]:.3f}" if isinstance(earlier.get(key), float) else ""
         what = f"{markdown_text(name)} | {numbers.get('num_samples', '')} | {markdown_text(key)}"
         yield f"| {what} | {first} | {value:.3f} | {low:.3f} to {high:.3f} |"

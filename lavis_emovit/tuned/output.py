@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from filelock import FileLock, Timeout
-from pydantic import ValidationError
 
 from lavis_emovit.errors import UserError
 from lavis_emovit.files import atomic_path, atomic_writer, explain_full_disk, read_file
 from lavis_emovit.outside import csv_cell
+from lavis_emovit.own_files import parse_own
 from lavis_emovit.settings import FrozenModel
 from lavis_emovit.sources.table_files import import_pyarrow
 from lavis_emovit.tuned.inputs import InputImage
@@ -97,13 +97,9 @@ class PredictionFile:
         """Name of an image -> its newest line."""
         found: dict[str, _Line] = {}
         for number, text in enumerate(content.splitlines()[1:], start=2):
-            try:
-                line = _Line.model_validate_json(text)
-            except ValidationError:
-                raise UserError(
-                    f"{self._unfinished}, line {number}: not a row of predictions. Delete this line, or the file to "
-                    "start anew."
-                ) from None
+            line = parse_own(
+                text, _Line, f"{self._unfinished}:{number}", "Delete this line, or the file to start anew."
+            )
             found[line.row.image] = line
         return found
 

@@ -118,8 +118,8 @@ def test_every_index_is_verified(records, emovit, tmp_path):
     assert code == 2
     assert f"{tmp_path / 'out/test/index.safetensors'}: missing, but index.json needs it" in errors
     assert f"{tmp_path / 'out/train'}: has shards but no index.json, so their build is unfinished" in errors
-    assert f"{tmp_path / 'out/val/index.json'}: not a shard index" in errors
-    assert f"{tmp_path / 'out/zz/index.json'}: not a shard index" in errors
+    assert f"{tmp_path / 'out/val/index.json'}: damaged" in errors
+    assert f"{tmp_path / 'out/zz/index.json'}: damaged" in errors
     assert output.count("its index cannot be used") == 3
 
 

@@ -262,11 +262,11 @@ def _without(line, key):
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (lambda lines: [lines[0], b"[1]"], "damaged: 'place', 'moved', 'record' missing or wrong in [1]"),
-        (lambda lines: [_without(lines[0], "out"), *lines[1:]], "damaged: 'out' missing or wrong"),
-        (lambda lines: [_without(lines[0], "num_records"), *lines[1:]], "damaged: 'num_records' missing or wrong"),
-        (lambda lines: [lines[0], _without(lines[1], "record")], "damaged: 'record' missing or wrong"),
-        (lambda lines: [lines[0], lines[1].replace(b'"s/broken"', b"5"), *lines[2:]], "place 1: key 'id'"),
+        (lambda lines: [lines[0], b"[1]"], "damaged: Input should be an object"),
+        (lambda lines: [_without(lines[0], "out"), *lines[1:]], "damaged: out: Field required"),
+        (lambda lines: [_without(lines[0], "num_records"), *lines[1:]], "damaged: num_records: Field required"),
+        (lambda lines: [lines[0], _without(lines[1], "record")], "damaged: record: Field required"),
+        (lambda lines: [lines[0], lines[1].replace(b'"s/broken"', b"5"), *lines[2:]], "c.removed.jsonl:2: key 'id'"),
         (
             lambda lines: [lines[0], lines[1].replace(b'"moved": "', b'"moved": "../'), *lines[2:]],
             "not the image of its",
@@ -276,8 +276,8 @@ def _without(line, key):
             lambda lines: [lines[0], lines[1].replace(b'"place": 1', b'"place": 99'), *lines[2:]],
             "are not the 15 before",
         ),
-        (lambda lines: [b"\xff\xfe"], "c.removed.jsonl:1: not JSON"),
-        (lambda lines: [lines[0], b"\xff", *lines[2:]], "c.removed.jsonl:2: not JSON"),
+        (lambda lines: [b"\xff\xfe"], "c.removed.jsonl:1: damaged: not UTF-8"),
+        (lambda lines: [lines[0], b"\xff", *lines[2:]], "c.removed.jsonl:2: damaged: not UTF-8"),
     ],
 )
 def test_a_damaged_list_is_refused(clean, data, change, expected):

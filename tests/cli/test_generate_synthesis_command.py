@@ -193,7 +193,7 @@ def test_bad_input_says_what_to_do(faces, tmp_path, capsys):
         (tmp_path / "out" / "rounds.json").write_text(f'[{{"model": "m1"{counts}}}]')
         with ChatServer(script) as server:
             assert faces("m1", server) == EXIT_USER_ERROR
-        assert "rounds.json: not a list of rounds" in capsys.readouterr().err
+        assert "rounds.json: damaged: " in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -217,7 +217,7 @@ def test_every_unusable_row_is_named(sheet):
     (folder / "text.csv").write_text("just,words\n")
     with pytest.raises(DataError, match="no column 'sheet'"):
         score_sheets(folder / "key.json", [folder / "text.csv"])
-    with pytest.raises(DataError, match="not the key of a sheet"):
+    with pytest.raises(DataError, match="damaged: "):
         score_sheets(folder / "choices.csv", [bad])
     assert json.loads((folder / "key.json").read_text())["seed"] == 3
 
@@ -236,5 +236,5 @@ def test_edited_keys_are_refused(pairs, sheet):
     folder, name, _ = sheet
     key = json.loads((folder / "key.json").read_text())
     (folder / "edited.json").write_text(json.dumps({**key, "pairs": pairs}))
-    with pytest.raises(DataError, match=r"edited\.json: not the key of a sheet"):
+    with pytest.raises(DataError, match=r"edited\.json: damaged"):
         score_sheets(folder / "edited.json", [_fill(folder, name, "one.csv", [(1, "A")])])

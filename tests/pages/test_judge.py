@@ -134,5 +134,5 @@ def test_entries_with_the_same_number_are_refused(sheet: Sheet) -> None:
     content = json.loads(path.read_text())
     content["entries"][1]["number"] = 1
     path.write_text(json.dumps(content))
-    with pytest.raises(DataError, match=r"sheet\.json: damaged \(.*two entries have the same number"):
+    with pytest.raises(DataError, match=r"sheet\.json: damaged: .*two entries have the same number"):
         read_sheet(Path("sheet"))

@@ -52,8 +52,8 @@ def _edit(path, change):
         (lambda c: c["shards"][1].update(sha256="0" * 64), "changed after it was written"),
         (lambda c: c["build"].update(seed=9), "changed after it was written"),
         (lambda c: c.update(version=99), r"format emovit-shards 99, .* reads emovit-shards 1 and 2"),
-        (lambda c: c.pop("shards"), "changed after it was written"),
-        (lambda c: c.pop("hash"), "not a shard index .KeyError"),
+        (lambda c: c.pop("shards"), "damaged: shards: Field required"),
+        (lambda c: c.pop("hash"), "damaged: hash: Field required"),
         (lambda c: c["shards"][0]["columns"].update(label="00000000"), "changed after it was written"),
     ],
 )
@@ -66,7 +66,7 @@ def test_a_changed_head_is_refused(shards_copy, change, expected):
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (lambda c: c["shards"][0].update(num_samples=9), "not a shard index .ValueError"),
+        (lambda c: c["shards"][0].update(num_samples=9), "damaged: column"),
         (lambda c: c["shards"][0].update(name="../secret.tar"), "'../secret.tar' is not a plain file name"),
         (
             lambda c: c["shards"][1]["columns"].update(label="00000000"),
@@ -91,11 +91,11 @@ def test_every_flipped_byte_of_the_columns_is_noticed(shards_copy):
     start = 8 + int.from_bytes(whole[:8], "little")
     for place in [3, 20, *range(start, len(whole), 97), len(whole) - 1]:
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 16]) + whole[place + 1 :])
-        with pytest.raises(DataError, match=r"not a shard index|does not match shard"):
+        with pytest.raises(DataError, match=r"damaged|does not match shard"):
             ShardIndex.load(shards_copy)
     for size in (0, 5, start, len(whole) - 1):
         path.write_bytes(whole[:size])
-        with pytest.raises(DataError, match="not a shard index"):
+        with pytest.raises(DataError, match="damaged"):
             ShardIndex.load(shards_copy)
     path.unlink()
     with pytest.raises(DataError, match=r"index.safetensors: missing, but index.json needs it"):
@@ -131,10 +131,10 @@ def test_something_else_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"no shard index.*emovit shards build"):
         ShardIndex.load(tmp_path)
     (tmp_path / "index.json").write_text("[]")
-    with pytest.raises(DataError, match="not a shard index"):
+    with pytest.raises(DataError, match="damaged"):
         ShardIndex.load(tmp_path)
     (tmp_path / "index.json").write_text('{"format"')
-    with pytest.raises(DataError, match="not a shard index"):
+    with pytest.raises(DataError, match="damaged"):
         ShardIndex.load(tmp_path)
 
 

@@ -177,7 +177,7 @@ def test_a_page_instead_of_the_index_leaves_the_cache(built, server, tmp_path, d
     assert _all(ShardIndex.load(server.url, _cache(tmp_path))) == _all(built[2])
     before = dict(server.counts)
     server.plan = {"index.json": [damage]}
-    with pytest.raises(DataError, match=rf"{server.url}/index.json: not JSON"):
+    with pytest.raises(DataError, match=rf"{server.url}/index.json: damaged: not JSON"):
         ShardIndex.load(server.url, _cache(tmp_path))
     assert _all(ShardIndex.load(server.url, _cache(tmp_path))) == _all(built[2])
     assert server.counts == before | {"index.json": 3}

@@ -4,7 +4,9 @@ and decoding as in training, through this package and through LAVIS, also after 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
+import os
 import re
 import shutil
 import threading
@@ -260,6 +262,18 @@ def test_the_snippet_of_the_page_runs(run: SimpleNamespace) -> None:
     assert shown["tuned"].files.folder == run.folder
 
 
+def test_a_full_disk_is_named_with_the_archive(run: SimpleNamespace, tmp_path: Path, monkeypatch: Any) -> None:
+    def full(source: Any, target: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    with pytest.raises(UserError) as caught:
+        pack(find_tuned(run.folder), tmp_path / "whole.emovit", "# Card")
+    text = str(caught.value)
+    assert text == f"{tmp_path / 'whole.emovit'}: cannot be written (No space left on device); no part of it remains"
+    assert not list(tmp_path.iterdir())
+
+
 def test_two_commands_that_load_a_new_archive_at_once_unpack_it_once(
     run: SimpleNamespace, tmp_path, monkeypatch
 ) -> None:
@@ -296,7 +310,8 @@ def test_damaged_metrics_are_named_on_packing(stages: Any, run: SimpleNamespace,
     content = json.loads(Path("copy/metrics.json").read_text())
     Path("copy/metrics.json").write_text(json.dumps({**content, "splits": {"test": stages}}))
     assert main(["pack", "copy", "copy.emovit"]) == 2
-    assert "copy/metrics.json: damaged: these are not the metrics of a run. Delete it" in capsys.readouterr().err
+    errors = capsys.readouterr().err
+    assert "copy/metrics.json: damaged: splits." in errors and "Delete it" in errors
     assert not Path("copy.emovit").exists()
 
 

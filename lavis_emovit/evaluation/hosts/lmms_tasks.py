@@ -14,7 +14,7 @@ from typing import Any
 
 from PIL import Image
 
-from lavis_emovit.emotion.labels import LabelSet, get_label_set
+from lavis_emovit.emotion.labels import LabelSet, LabelSetName, get_label_set
 from lavis_emovit.errors import DataError
 from lavis_emovit.evaluation.adapters.base import Item
 from lavis_emovit.evaluation.benchmark_rows import BenchmarkRows
@@ -24,10 +24,11 @@ from lavis_emovit.evaluation.predictions import PredictionRow
 from lavis_emovit.evaluation.suite.requests import BatchRequests, Prepared
 from lavis_emovit.evaluation.summaries import result_of
 from lavis_emovit.evaluation.truths import truth_of
-from lavis_emovit.files import load_json, read_file, write_json
+from lavis_emovit.files import read_file, write_json
 from lavis_emovit.images import decode_image
+from lavis_emovit.own_files import read_own
 from lavis_emovit.records import parse_record
-from lavis_emovit.settings import valid_settings
+from lavis_emovit.settings import Settings
 
 _INVALID = "invalid"
 _KEY = ("lmms-eval", "generation")
@@ -128,6 +129,13 @@ def write_task(folder: Path, out: Path, task: TaskFile, decoding: Mapping[str, f
     (folder / f"{task.name}.yaml").write_text(text, encoding="utf-8")
 
 
+class _Stored(Settings):
+    """The file of a task."""
+
+    settings: BenchmarkSettings
+    label_set: LabelSetName | None
+
+
 class Tasks:
     """The functions of all tasks in a folder."""
 
@@ -138,13 +146,9 @@ class Tasks:
     def _task(self, name: str) -> TaskFile:
         if name not in self._files:
             path = self.folder / f"{name}.json"
-            try:
-                values = load_json(read_file(path))
-            except (OSError, ValueError) as error:
-                raise DataError(f"{path}: cannot be read ({error}); export the suite again") from None
-            settings = valid_settings(BenchmarkSettings, values["settings"], name, str(path))
-            label_set = get_label_set(values["label_set"]) if values["label_set"] is not None else None
-            self._files[name] = TaskFile(name, settings, label_set)
+            stored = read_own(path, _Stored, "Export the suite again.")
+            label_set = get_label_set(stored.label_set) if stored.label_set is not None else None
+            self._files[name] = TaskFile(name, stored.settings, label_set)
         return self._files[name]
 
     def images(self, doc: Mapping[str, Any]) -> list[Image.Image]:

@@ -13,7 +13,7 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -33,9 +33,12 @@ from lavis_emovit.evaluation.summaries import (
     group_summaries,
     suite_sensitivity,
 )
-from lavis_emovit.files import file_sha256, load_json, load_yaml, read_file, regular_file
+from lavis_emovit.evaluation.written import RowsRecord, RunMetrics, RunVersions, SuiteMetrics, log_row
+from lavis_emovit.files import file_sha256, load_yaml, read_file, regular_file
+from lavis_emovit.own_files import Written, parse_as, read_own_if_any
 from lavis_emovit.paths import expand_home
 from lavis_emovit.settings import parse_settings, written_values
+from lavis_emovit.shards.reader import QUARANTINE_NAME, ListedFault
 
 BEFORE, AFTER = "before tuning", "after tuning"
 """The stages of a run, which take the place of models."""
@@ -109,9 +112,10 @@ def read_folder(path: str | os.PathLike[str], summary: Mapping[str, Any] | None 
 def _read_run(folder: Folder) -> dict[str, Any]:
     _read_config(folder, "config.yaml")
     _read_log(folder)
-    folder.result = _known(folder, "the numbers here are computed from the predictions.") or {}
+    folder.result = _known(folder, RunMetrics, "the numbers here are computed from the predictions.") or {}
     _read_stages(folder)
-    kinds = Counter(str(row.get("kind", "unknown")) for row in _json_lines(folder.path / "quarantine.jsonl") if row)
+    faults = _lines(folder.path / QUARANTINE_NAME, lambda line: parse_as(line, ListedFault).model_dump())
+    kinds = Counter(row["kind"] if row else "damaged line of the list" for row in faults)
     if kinds:
         listed = ", ".join(f"{kind.replace('_', ' ')} {count}" for kind, count in kinds.most_common())
         what = f"{kinds.total()} training samples could not be read and were replaced by others ({listed})"
@@ -121,9 +125,10 @@ def _read_run(folder: Folder) -> dict[str, Any]:
         raise DataError(f"{folder.path}: {problem}")
     # An unfinished run has no metrics.json; its newest checkpoint names the versions too.
     manifests = sorted((folder.path / "checkpoints").glob("ckpt-*/MANIFEST.json"), reverse=True)
-    found = (source.get("versions") for source in (folder.result, *((_json(path) or {}) for path in manifests)))
-    versions = next((one for one in found if isinstance(one, Mapping) and one), {})
-    folder.versions = {str(package): str(version) for package, version in versions.items()}
+    found = (
+        source.get("versions") for source in (folder.result, *(_written(path, RunVersions)[0] for path in manifests))
+    )
+    folder.versions = next((one for one in found if one), {})
     return {}
 
 
@@ -146,48 +151,17 @@ def _read_log(folder: Folder) -> None:
         folder.notes.append("log.jsonl is missing, so there are no training curves.")
     steps: dict[int, dict[str, Any]] = {}
     num_damaged = 0
-    for row in _json_lines(path):
-        if row is None or not isinstance(row.get("step", 0), int):
+    places = {"eval": folder.evaluations, "answers": folder.groups, "epoch": folder.epochs, "dropped": folder.drops}
+    for row in _lines(path, log_row):
+        if row is None:
             num_damaged += 1
-        elif row.get("event") == "step" and "step" in row:
+        elif row["event"] == "step":
             steps[row["step"]] = row
-        elif row.get("event") == "eval" and isinstance(row.get("metrics"), Mapping):
-            folder.evaluations.append(row)
-        elif row.get("event") == "answers" and _is_group(row):
-            folder.groups.append(row)
-        elif row.get("event") == "epoch" and _are_counts(row, "num_images"):
-            folder.epochs.append(row)
-        elif row.get("event") == "dropped" and _are_counts(row, "num_dropped", "num_samples", "reasons"):
-            folder.drops.append(row)
-        elif row.get("event") in ("step", "eval", "epoch", "dropped", "answers"):
-            num_damaged += 1
+        elif row["event"] in places:
+            places[row["event"]].append(row)
     folder.steps = [steps[step] for step in sorted(steps)]
     if num_damaged:
         folder.notes.append(f"log.jsonl has {num_damaged} lines that cannot be read; they are skipped.")
-
-
-def _are_counts(row: Mapping[str, Any], *names: str) -> bool:
-    """Whether a line of the log has a step, and numbers by dataset under these names."""
-    tables = [row.get(name) for name in names]
-    return "step" in row and all(
-        isinstance(table, Mapping) and all(isinstance(count, int) for count in table.values()) for table in tables
-    )
-
-
-def _is_group(row: Mapping[str, Any]) -> bool:
-    """Whether a line of the log has a question and its answers, all with the same rewards."""
-    answers = row.get("answers")
-    if not {"step", "record_id", "question"} <= row.keys() or not isinstance(answers, list) or not answers:
-        return False
-    return all(
-        isinstance(one, Mapping)
-        and isinstance(one.get("text"), str)
-        and isinstance(one.get("rewards"), Mapping)
-        and one["rewards"].keys() == answers[0]["rewards"].keys()
-        and all(isinstance(value, int | float) for value in (one.get("reward"), one.get("advantage")))
-        and all(isinstance(value, int | float) for value in one["rewards"].values())
-        for one in answers
-    )
 
 
 def _read_stages(folder: Folder) -> None:
@@ -267,11 +241,9 @@ def _check_run(folder: Folder) -> None:
 def _measured_before(folder: Folder) -> dict[tuple[str, str], Mapping[str, Any]]:
     """(split, stage) -> the metrics that the run wrote to metrics.json, or else to its log."""
     found = {(str(row.get("split")), str(row.get("stage"))): row["metrics"] for row in folder.evaluations}
-    splits = folder.result.get("splits")
-    for name, stages in splits.items() if isinstance(splits, Mapping) else ():
-        for stage, metrics in stages.items() if isinstance(stages, Mapping) else ():
-            if isinstance(metrics, Mapping):
-                found[name, stage] = metrics
+    for name, stages in folder.result.get("splits", {}).items():
+        for stage, metrics in stages.items():
+            found[name, stage] = metrics
     return {key: metrics for key, metrics in found.items() if key[1] in ("before", "after")}
 
 
@@ -310,7 +282,11 @@ def _read_suite(folder: Folder, summary: Mapping[str, Any] | None) -> dict[str, 
     if folder.settings is None or problems:
         raise DataError(f"{path}: {'; '.join(problems)}. Run the suite again to restore it.")
     folder.name = str(node["name"])
-    known = dict(summary) if summary is not None else _known(folder, "the numbers are computed from the rows.")
+    known = (
+        dict(summary)
+        if summary is not None
+        else _known(folder, SuiteMetrics, "the numbers are computed from the rows.")
+    )
     if known is None:
         folder.notes.append("metrics.json is missing, so this report does not know what was skipped and why.")
     results = (result for of in (known or {}).get("benchmarks", {}).values() for result in of["results"])
@@ -349,13 +325,13 @@ def _read_benchmark(
         if method in skipped.get(model, {}):
             continue  # rows of an earlier start with other settings
         path = folder.path / "predictions" / name / f"{model}.{method}.jsonl"
-        record = _json(path.with_suffix(".json"))
+        record, problem = _written(path.with_suffix(".json"), RowsRecord)
         if path.exists():
             if found := read_predictions(path, drop_partial_last_line=True):
                 rows[model, method] = found
-            if record is None:
-                what = path.relative_to(folder.path)
-                folder.notes.append(f"{what}: the record of what it was made with is missing or damaged.")
+            if not record:
+                what = f"{path.relative_to(folder.path)}: the record of what it was made with"
+                folder.notes.append(f"{what} is damaged. {problem}" if problem else f"{what} is missing.")
             elif record.get("finished"):
                 if record.get("sha256") not in (None, file_sha256(path)):
                     changed = f"{path.relative_to(folder.path)} has changed since the suite finished it"
@@ -363,15 +339,15 @@ def _read_benchmark(
                     folder.notes.append(f"{changed} ({len(found)} rows). {advice}")
             else:
                 unfinished.append(f"{model} on {name} ({method}), {len(found)} rows")
-        if record is not None and isinstance(record.get("made_with"), Mapping):
-            folder.made_with[name, model, method] = dict(record["made_with"])
+        if record:
+            folder.made_with[name, model, method] = record["made_with"]
             labels = labels or record["made_with"].get("labels")
     if rows:
         benchmark = settings.benchmarks[name]
         label_set = _label_set(labels, earlier.get("label_set") or benchmark.label_set) if labels else None
         # Records without a truth have no rows; only the suite itself could count them.
         counts = [result.get("num_without_truth") for result in earlier.get("results", [])]
-        counted = [count for count in counts if isinstance(count, int)]
+        counted = [count for count in counts if count is not None]
         num_rows = max(len({row.record_id for row in found}) for found in rows.values())
         num_records = min(counted) + num_rows if counted else None
         judgements = {key: _judgements(folder, name, key) for key in rows} if settings.judge is not None else {}
@@ -391,8 +367,8 @@ def _judgements(folder: Folder, benchmark: str, key: ModelKey) -> list[Judgement
     found = []
     for line in read_file(path).splitlines() if path.exists() else []:
         try:
-            found.append(Judgement(**load_json(line)))
-        except (ValueError, TypeError):
+            found.append(parse_as(line, Judgement))
+        except ValueError:
             folder.notes.append(f"{path.relative_to(folder.path)} has a line that cannot be read; it is skipped.")
     return found
 
@@ -407,44 +383,32 @@ def _label_set(labels: Sequence[str], name: str | None) -> LabelSet:
     return next((one for one in (*named, *LABEL_SETS.values()) if one.labels == custom.labels), custom)
 
 
-def _known(folder: Folder, otherwise: str) -> dict[str, Any] | None:
+def _known(folder: Folder, kind: type[Written], otherwise: str) -> dict[str, Any] | None:
     """What metrics.json contains: None if it is missing, nothing if it is damaged."""
     path = folder.path / "metrics.json"
-    found = _json(path)
-    if path.exists() and (found is None or not (folder.is_run or _is_summary(found))):
-        folder.notes.append(f"metrics.json cannot be read; {otherwise}")
-        return {}
-    return found
+    found, problem = _written(path, kind)
+    if problem:
+        folder.notes.append(f"metrics.json cannot be read; {otherwise} {problem}")
+    return found if path.exists() else None
 
 
-def _is_summary(content: Mapping[str, Any]) -> bool:
-    """Whether it has the form of a suite's metrics.json as far as it is read here."""
-    nodes = [content.get(key, {}) for key in ("benchmarks", "left_out", "absent")]
-    if not all(isinstance(node, Mapping) for node in nodes):
-        return False
-    benchmarks, left_out, _ = nodes
-    results = [one.get("results") if isinstance(one, Mapping) else None for one in benchmarks.values()]
-    return all(isinstance(rows, list) and all(isinstance(row, Mapping) for row in rows) for rows in results) and all(
-        isinstance(models, Mapping) for models in left_out.values()
-    )
+def _written(path: Path, kind: type[Written]) -> tuple[dict[str, Any], str]:
+    """What a file contains, nothing if it is missing or damaged, and why it cannot be used."""
+    try:
+        found = read_own_if_any(path, kind, "Restore it, or run the same command again.")
+        return ({} if found is None else found.model_dump(exclude_unset=True)), ""
+    except DataError as error:
+        if not path.is_file():
+            raise
+        return {}, str(error)
 
 
-def _json(path: Path) -> dict[str, Any] | None:
-    return _object(read_file(path)) if path.exists() else None
-
-
-def _json_lines(path: Path) -> Iterator[dict[str, Any] | None]:
-    """The objects of a JSON lines file, None for a damaged line; a last line cut by a crash is skipped."""
+def _lines(path: Path, read: Callable[[bytes], dict[str, Any]]) -> Iterator[dict[str, Any] | None]:
+    """The rows of a JSON lines file, None for a damaged line; a last line cut by a crash is skipped."""
     lines = read_file(path).split(b"\n") if path.exists() else []
     for number, line in enumerate(lines, start=1):
-        row = _object(line)
-        if row is not None or (line.strip() and number < len(lines)):
-            yield row
-
-
-def _object(content: bytes) -> dict[str, Any] | None:
-    try:
-        found = load_json(content)
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) else None
+        try:
+            yield read(line)
+        except ValueError:
+            if line.strip() and number < len(lines):
+                yield None

@@ -15,7 +15,9 @@ from lavis_emovit.distributed import processes
 from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.evaluation.predictions import PredictionRow, PredictionWriter, read_predictions, write_predictions
 from lavis_emovit.evaluation.suite_settings import SuiteSettings
-from lavis_emovit.files import file_sha256, load_json, regular_file, write_json
+from lavis_emovit.evaluation.written import RowsRecord
+from lavis_emovit.files import file_sha256, write_json
+from lavis_emovit.own_files import read_own_if_any
 
 logger = logging.getLogger(__name__)
 
@@ -146,17 +148,13 @@ class SuiteRows:
             write_predictions(self._path, ordered)
 
     def _read_beside(self) -> dict[str, Any] | None:
-        try:
-            earlier = load_json(regular_file(self._beside).read_text(encoding="utf-8"))
-            if not isinstance(earlier, dict) or not isinstance(earlier.get("made_with"), dict):
-                raise ValueError("no 'made_with' in it")
-            # Version 0.1.0 called the scoring method so.
-            made_with = {"method" if key == "way" else key: value for key, value in earlier["made_with"].items()}
-            return {**earlier, "made_with": made_with}
-        except FileNotFoundError:
+        earlier = read_own_if_any(self._beside, RowsRecord, f"Delete it and {self._path.name}.")
+        if earlier is None:
             return None
-        except ValueError as error:
-            raise UserError(f"{self._beside}: damaged ({error}); delete it and {self._path.name}") from None
+        # Version 0.1.0 called the scoring method so.
+        found = earlier.model_dump(exclude_unset=True)
+        made_with = {"method" if key == "way" else key: value for key, value in found["made_with"].items()}
+        return {**found, "made_with": made_with}
 
     def _write_beside(self, *, finished: bool) -> None:
         sha256 = file_sha256(self._path) if finished else None

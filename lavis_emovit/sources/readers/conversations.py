@@ -11,14 +11,15 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from lavis_emovit.emotion.answer_units import read_action_units
 from lavis_emovit.emotion.labels import LabelSetName, get_label_set
 from lavis_emovit.errors import DataError
 from lavis_emovit.files import parse_json, read_file
+from lavis_emovit.own_files import Written, read_own
 from lavis_emovit.records import RECORD_KEY, EmotionRecord, build_record, from_conversations
 from lavis_emovit.settings import Settings
 from lavis_emovit.sources.base import Reader, read_json
@@ -34,6 +35,12 @@ _KEYS = frozenset({
 })  # fmt: skip
 _KEYS_OF_FABA = frozenset({"source", "landmark"})  # in files of `emovit export data`, which follow from the others
 _ROWS_AT_ONCE = 32
+
+
+class _Export(Written):
+    """The file `summary.json` of an export, as far as it is read."""
+
+    files: list[Annotated[str, StringConstraints(pattern=r"^[^/\\\x00]*[^/\\\x00.][^/\\\x00]*$")]]
 
 
 class ConversationSettings(Settings):
@@ -78,9 +85,7 @@ class ConversationReader(Reader, layout="conversations"):
             return [self.root / name for name in self.settings.files.values()]
         if not self.place.is_dir():
             return [self.place]
-        names = read_json(self.place / EXPORT_SUMMARY, dict).get("files")
-        if not isinstance(names, list) or not all(isinstance(name, str) and Path(name).name == name for name in names):
-            raise DataError(f"{self.place / EXPORT_SUMMARY}: not the summary of `emovit export data`; pass one file")
+        names = read_own(self.place / EXPORT_SUMMARY, _Export, "Pass one file, or export the data again.").files
         return [self.place / name for name in names]
 
     @cached_property

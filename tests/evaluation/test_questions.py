@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 
 import pytest
+from pydantic import ValidationError
 
 from lavis_emovit.emotion.answers import EmotionAnswer, read_emotion
 from lavis_emovit.emotion.labels import get_label_set
@@ -29,7 +30,7 @@ from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Variant, label
 from lavis_emovit.evaluation.metrics.original_rule import original_rule
 from lavis_emovit.evaluation.own_questions import scored_own
 from lavis_emovit.evaluation.predictions import PredictionRow
-from lavis_emovit.evaluation.questions import questions_about, values_from_scores, values_from_text
+from lavis_emovit.evaluation.questions import example_question, questions_about, values_from_scores, values_from_text
 from lavis_emovit.evaluation.truths import Truth, truth_of
 from lavis_emovit.records import AnsweredQuestion, EmotionRecord
 from lavis_emovit.settings import parse_settings
@@ -269,3 +270,15 @@ def test_every_wording_of_a_kind_can_be_chosen(settings, count):
     assert len(texts) >= count
     beyond = {**every, "wordings": [count + 1]}
     assert f"are numbered 1 to {count}" in parse_settings(BenchmarkSettings, beyond, "b")[1][0]
+
+
+@pytest.mark.parametrize("kind", ["emotion", "valence_arousal", "action_units", "explanation"])
+def test_the_number_of_wordings_is_that_of_the_texts(kind):
+    method = "generation" if kind == "explanation" else "likelihood"
+    label_set = get_label_set("mikels8") if kind in ("emotion", "explanation") else None
+    texts = set()
+    with pytest.raises(ValidationError, match=f"wordings of kind '{kind}' are numbered 1 to"):
+        for wording in range(1, 99):
+            settings = BenchmarkSettings(dataset="x", kind=kind, wordings=(wording,))
+            texts.add(example_question(settings, method, label_set).text)
+    assert len(texts) == wording - 1 > 1

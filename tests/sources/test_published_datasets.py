@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy
 import pytest
+import yaml
 from lavis.common.registry import registry
 from PIL import Image
 
@@ -32,6 +33,7 @@ from lavis_emovit.datasets.builders.declared import register_declared
 from lavis_emovit.datasets.settings import BuildInfoSettings, DatasetSettings, PrepareSettings
 from lavis_emovit.emotion.labels import get_label_set
 from lavis_emovit.errors import ConfigError, DataError
+from lavis_emovit.evaluation.benchmarks import BenchmarkSettings
 from lavis_emovit.records import read_records
 from lavis_emovit.shards.index import ShardIndex
 from lavis_emovit.shards.reader import ShardReader
@@ -196,6 +198,21 @@ def test_lists_of_affectnet_in_a_separate_folder(draw_published, tmp_path):
         (tmp_path / name).rename(tmp_path / "Manually_Annotated_file_lists" / name)
     records, _, _ = _read("affectnet", tmp_path, tmp_path)
     assert len(records) == expected.total
+
+
+def test_affectnet_is_tested_on_its_official_validation_list(draw_published, tmp_path):
+    draw_published["affectnet"](tmp_path)
+    records, _, _ = _read("affectnet", tmp_path, tmp_path)
+    # Rows that say "no face" or "uncertain", or that have no valence, are no records.
+    rows = [line.split(",") for line in (tmp_path / "validation.csv").read_text().splitlines()[1:]]
+    listed = {Path(row[0]).name for row in rows if int(row[6]) < 8}
+    assert {Path(record.image).name for record in records if record.split == "test"} == listed
+    suite = yaml.safe_load((Path(__file__).resolve().parents[2] / "projects/emovit/eval/feab.yaml").read_text())[
+        "suite"
+    ]
+    of_affectnet = [one for one in suite["benchmarks"].values() if one["dataset"] == "affectnet"]
+    assert len(of_affectnet) == 3
+    assert {BenchmarkSettings.model_validate(one).split for one in of_affectnet} == {"test"}
 
 
 def test_other_layouts_of_a_dataset(tmp_path):

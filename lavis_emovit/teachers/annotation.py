@@ -167,8 +167,9 @@ def _unreadable(error: Exception) -> Answer:
 def showing(teachers: tuple[AnyTeacher, ...]) -> Iterator[Callable[[Question], Look]]:
     """A worker: the processes of the teachers, and a function that shows images to them."""
     with ExitStack() as stack:
+        # The workers end first: after a signal, the threads would wait for a program that does not answer.
+        pool = stack.enter_context(ThreadPoolExecutor(len(teachers)))
         workers = [stack.enter_context(teacher.open()) for teacher in teachers]
-        pool = stack.enter_context(ThreadPoolExecutor(len(workers)))
 
         def look(question: Question) -> Look:
             try:

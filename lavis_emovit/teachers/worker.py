@@ -71,13 +71,15 @@ class Worker:
         self._replies: queue.Queue[bytes | None] = queue.Queue()
         self._last_lines: deque[str] = deque(maxlen=_KEPT_LINES)
         self._number = self._num_faults_in_a_row = 0
-        self._was_started = False
+        self._was_started = self._has_ended = False
 
     def __enter__(self) -> Worker:
         return self
 
-    def __exit__(self, *exc: object) -> None:
-        self._stop()
+    def __exit__(self, kind: object, *exc: object) -> None:
+        # After an error or a signal, another thread may wait for the program.
+        self._has_ended = True
+        self._stop(kill=kind is not None)
 
     def annotate(self, images: Sequence[Image.Image]) -> list[Answer]:
         """Faces in RGB images, in pixels of each. The program is started with the first image.
@@ -102,6 +104,8 @@ class Worker:
             except _FaultError as error:
                 fault = error
                 self._stop(kill=True)
+                if self._has_ended:
+                    break
                 continue
             self._num_faults_in_a_row = 0
             faces = tuple(face.moved(0.0, 0.0, scale) for face in answer.faces)
@@ -134,13 +138,14 @@ class Worker:
             return Answer(fault="error", reason=f"the reply is not as in the protocol: {reason}")
 
     def _reply(self, limit_s: float) -> dict[str, Any]:
+        process = self._process
         try:
             line = self._replies.get(timeout=limit_s)
         except queue.Empty:
             raise _FaultError("timeout", f"no reply in {limit_s:g} s") from None
         if line is None:
-            assert self._process is not None
-            raise _FaultError("crash", f"the process ended with code {self._process.wait()}: {self._last_words()}")
+            assert process is not None
+            raise _FaultError("crash", f"the process ended with code {process.wait()}: {self._last_words()}")
         try:
             reply = load_json(line)
         except ValueError:
@@ -162,6 +167,8 @@ class Worker:
                 f"teacher '{self.name}': {self._command[0]} cannot be run ({error.strerror}). {self._advice}."
             ) from None
         self._process, self._replies = process, queue.Queue()
+        if self._has_ended:
+            process.kill()
         assert process.stdout is not None and process.stderr is not None
         errors = threading.Thread(target=self._read_errors, args=(process.stderr,), daemon=True)
         errors.start()

@@ -8,18 +8,25 @@ Properties:
 - Ray writes the same files byte for byte, although a worker is killed, which is counted;
 - tables with the reliability of teachers are fitted from labels and answers, and decide instead of the mean;
 - detection writes a record for each face, and crops whose records name the whole image;
+- a signal ends the command at once, although a teacher does not answer; what was answered is kept;
 - an unknown teacher, one that is not installed, and unusable folders are one error that says what to do.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
 import fake_teacher as fake
 import pytest
-from fake_fixtures import make_image
+from fake_fixtures import PROGRAM, make_image
 from PIL import Image
 
 from lavis_emovit import records
@@ -446,3 +453,46 @@ def test_options_of_ray_need_ray(emovit, tmp_path, photos, two_fakes):
     arguments = ("facial", "annotate", photos(a=fake.ONE), *BOTH, "--out", tmp_path / "out")
     code, _, errors = emovit(*arguments, "--workers", "2", "--ray-address", "auto")
     assert code == 2 and "--workers applies to --engine ray" in errors and "--ray-address applies" in errors
+
+
+@pytest.mark.parametrize("command", ["annotate", "detect"])
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_command_although_a_teacher_hangs(command, sent, tmp_path):
+    (tmp_path / "images").mkdir()
+    for number, code in enumerate((fake.ONE, fake.HANG)):
+        make_image(code).save(tmp_path / "images" / f"{number}.png")
+    code = f"""
+import sys
+from lavis_emovit.cli.main import main
+from lavis_emovit.teachers.catalogue import Teacher, register_teacher
+command = [sys.executable, {str(PROGRAM)!r}, "happy", "requests.log"]
+register_teacher(Teacher("hanging", "1.0", "happy", True, lambda folder: command))
+sys.exit(main(["facial", {command!r}, "images", "--teacher", "hanging", "--out", "out"]))
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    try:
+        answers = tmp_path / "out" / "answers.jsonl"
+        wait_until(lambda: answers.is_file() and answers.read_bytes().count(b"\n") == 1)
+        time.sleep(1.0)
+        # A terminal sends Ctrl-C to the teacher too.
+        os.killpg(process.pid, sent) if sent == signal.SIGINT else os.kill(process.pid, sent)
+        _, errors = process.communicate(timeout=40)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == (143 if sent == signal.SIGTERM else 130), errors.decode()
+    assert b"Traceback" not in errors
+    assert answers.read_bytes().count(b"\n") == 1 and not (tmp_path / "out" / "records.jsonl").exists()
+
+
+def wait_until(is_true, limit_s=60.0):
+    end = time.monotonic() + limit_s
+    while not is_true():
+        assert time.monotonic() < end
+        time.sleep(0.05)

@@ -287,7 +287,8 @@ def test_measures_of_the_log_are_drawn_and_spikes_are_counted(make_run):
         rows.append({"event": "dropped", "step": step, **counts, "reasons": {"learned": count, "hopeless": 1}})
     (run / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     kinds = ["cut_shard", "cut_shard", "bad_record"]
-    (run / "quarantine.jsonl").write_text("".join(json.dumps({"kind": kind}) + "\n" for kind in kinds))
+    fault = {"sample": 1, "place": "a", "label": None, "reason": "cut", "replaced_by": 2, "index": "ab"}
+    (run / "quarantine.jsonl").write_text("".join(json.dumps({**fault, "kind": kind}) + "\n" for kind in kinds))
     page = page_of(write_report(run))
     labels = " ".join(svg["aria-label"] for svg in page.of("svg"))
     for words in (

@@ -230,7 +230,7 @@ def test_numbers_of_any_form_are_named(number, sheet):
 
 
 @pytest.mark.parametrize(
-    "pairs", [[{"record_id": "a"}], ["a"], 5, [{"record_id": "a", "a": "x", "b": "y", "a_is_first": True, "c": 1}]]
+    "pairs", [[{"record_id": "a"}], ["a"], 5, [{"record_id": "a", "a": "x", "b": "y", "a_is_first": 2}]]
 )
 def test_edited_keys_are_refused(pairs, sheet):
     folder, name, _ = sheet

@@ -157,8 +157,10 @@ class _Dropped(Written):
     reasons: dict[str, Count]
 
 
-class _Other(Written):
-    event: str
+class _Any(Written):
+    """What a row of any event has."""
+
+    event: Any = None
     step: Count = 0
 
 
@@ -169,10 +171,14 @@ _ROWS: dict[str, type[Written]] = {
 
 def log_row(line: bytes) -> dict[str, Any]:
     """A row of `log.jsonl`; ValueError for a line that is none, or that lacks what a row of its event has."""
-    row = parse_as(line, _Other)
-    kind = _ROWS.get(row.event)
-    return (
-        row.model_dump()
-        if kind is None
-        else {"event": row.event, **parse_as(line, kind).model_dump(exclude_unset=True)}
-    )
+    row = any_log_row(line)
+    kind = _ROWS.get(row["event"]) if isinstance(row["event"], str) else None
+    if kind is not None:
+        parse_as(line, kind)
+    return row
+
+
+def any_log_row(line: bytes) -> dict[str, Any]:
+    """As `log_row`, of which only the step is checked, so that rows of another runner stay in the log."""
+    row = parse_as(line, _Any)
+    return {"event": row.event, **row.model_dump(exclude_unset=True)}

@@ -23,7 +23,7 @@ from lavis_emovit.evaluation.report.images import small_copy
 from lavis_emovit.evaluation.suite.benchmark_data import ImageBatches, OpenBenchmark
 from lavis_emovit.evaluation.suite.frame_effects import frame_effects
 from lavis_emovit.evaluation.suite.requests import BatchRequests, Prepared, prepare
-from lavis_emovit.files import cut_name
+from lavis_emovit.files import atomic_writer, cut_name
 from lavis_emovit.images import jpeg_of
 from lavis_emovit.models.protocol import EmotionModel
 from lavis_emovit.runners.engines.base import Engine
@@ -205,8 +205,8 @@ class Evaluator:
         name = f"{_file_name(item.record.id)}-{digest}{'-strip' if strip_s else ''}.jpg"
         path = self._folder.predictions / "images" / name
         if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(jpeg_of(small_copy(shown, item.record.clip, THUMBNAIL_PX, strip_s)))
+            with atomic_writer(path, "wb") as file:
+                file.write(jpeg_of(small_copy(shown, item.record.clip, THUMBNAIL_PX, strip_s)))
         return Path("predictions", "images", name).as_posix()
 
 

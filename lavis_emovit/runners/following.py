@@ -14,6 +14,7 @@ from typing import Any
 from lavis_emovit.errors import UserError
 from lavis_emovit.evaluation.written import log_row
 from lavis_emovit.files import load_yaml, regular_file
+from lavis_emovit.own_files import reason_of
 from lavis_emovit.runners.best import HEADLINE
 
 RECENT_STEPS = 20
@@ -68,10 +69,8 @@ class FollowedRun:
             try:
                 self._note(_checked_row(log_row(line)))
             except ValueError as error:
-                raise UserError(
-                    f"{self.log_path}, line {number} after byte {self._read_bytes}: not a row of a log ({error}). "
-                    "Remove the line."
-                ) from None
+                place = f"{self.log_path}, line {number} after byte {self._read_bytes}"
+                raise UserError(f"{place}: not a row of a log ({reason_of(error)}). Remove the line.") from None
         self._read_bytes += len(whole)
 
     def _note(self, row: dict[str, Any]) -> None:
@@ -162,7 +161,7 @@ class FollowedRun:
 
 def _checked_row(row: dict[str, Any]) -> dict[str, Any]:
     """A row of a log; ValueError for one without what is shown of it."""
-    if missing := [key for key in _SHOWN.get(row["event"], ()) if row.get(key) is None]:
+    if missing := [key for key in _SHOWN.get(str(row["event"]), ()) if row.get(key) is None]:
         raise ValueError(f"a row '{row['event']}' without '{missing[0]}'")
     return row
 

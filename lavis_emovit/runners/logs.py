@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from lavis_emovit.evaluation.written import log_row
+from lavis_emovit.evaluation.written import any_log_row
 from lavis_emovit.files import atomic_writer, read_file
 
 logger = logging.getLogger(__name__)
@@ -160,7 +160,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     rows = []
     for line in read_file(path).split(b"\n"):
         try:
-            rows.append(log_row(line))
+            rows.append(any_log_row(line))
         except ValueError:
             logger.debug("%s: a line that is no row is skipped", path)
     return rows

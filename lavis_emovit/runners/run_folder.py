@@ -19,7 +19,7 @@ from lavis_emovit.checkpoints.checkpoint import remove_leftovers
 from lavis_emovit.distributed import processes
 from lavis_emovit.errors import ConfigError, UserError
 from lavis_emovit.evaluation.written import RunMetrics
-from lavis_emovit.files import atomic_writer, read_file, regular_file
+from lavis_emovit.files import atomic_writer, name_full_disk, read_file, regular_file
 from lavis_emovit.own_files import Written, parse_as, read_own_if_any
 from lavis_emovit.paths import expand_home, list_checkpoints, output_root
 from lavis_emovit.runners.changes import Changes, allowed_changes, listed, unknown_names
@@ -160,7 +160,9 @@ class RunFolder:
             raise UserError(
                 f"{self.path} is in use by {who}. Wait for it or end it, or choose another run.output_dir."
             ) from None
-        self._owner_path.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}), encoding="utf-8")
+        with name_full_disk(self.path):
+            owner_json = json.dumps({"pid": os.getpid(), "host": socket.gethostname()})
+            self._owner_path.write_text(owner_json, encoding="utf-8")
 
     def _settle(self, config: Config) -> None:
         run = config.run

@@ -105,6 +105,13 @@ def write_columns(path: Path, columns: Mapping[str, np.ndarray]) -> None:
         obey_umask(temporary)
 
 
+class IndexFormat(Written):
+    """What every version of `index.json` has."""
+
+    format: str
+    version: int
+
+
 class _Column(Written):
     """The place of a column, counted from the end of the header."""
 

@@ -27,6 +27,7 @@ from lavis_emovit.shards.columns import (
     INDEX_NAME,
     NO_LABEL,
     PAIR_COLUMNS,
+    IndexFormat,
     checksum,
     decode_version_1,
     join_columns,
@@ -59,13 +60,6 @@ class ShardInfo:
     def is_at(self, path: Path) -> bool:
         """Whether a file is this shard, byte for byte; OSError if there is none."""
         return path.stat().st_size == self.size_bytes and file_sha256(path) == self.sha256
-
-
-class IndexFormat(Written):
-    """What every version of `index.json` has."""
-
-    format: str
-    version: int
 
 
 class _StoredShard(Written):

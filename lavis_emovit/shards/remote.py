@@ -24,8 +24,7 @@ from lavis_emovit.files import TEMPORARY_SUFFIX, atomic_writer, file_sha256
 from lavis_emovit.outside import scrub
 from lavis_emovit.own_files import parse_own
 from lavis_emovit.paths import expand_home
-from lavis_emovit.shards.columns import COLUMNS_NAME, INDEX_NAME
-from lavis_emovit.shards.index import IndexFormat
+from lavis_emovit.shards.columns import COLUMNS_NAME, INDEX_NAME, IndexFormat
 
 logger = logging.getLogger(__name__)
 

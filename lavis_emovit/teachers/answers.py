@@ -55,7 +55,8 @@ class AnswerFile:
                 ) from None
             for row in self._read():
                 self._answers[row.teacher, row.view] = row.answer
-            self._file = parts.enter_context(path.open("ab"))
+            # Without a buffer, a row is in the file or raises an error, and closing cannot fail.
+            self._file = parts.enter_context(path.open("ab", buffering=0))
             self._parts = parts.pop_all()
 
     def __enter__(self) -> AnswerFile:
@@ -73,8 +74,9 @@ class AnswerFile:
         """Append an answer, which has left the process when this returns."""
         self._answers[row.teacher, row.view] = row.answer
         with explain_full_disk(self.path.parent, "the answers written so far"):
-            self._file.write(row.model_dump_json(exclude_defaults=True).encode() + b"\n")
-            self._file.flush()
+            line = row.model_dump_json(exclude_defaults=True).encode() + b"\n"
+            while line:
+                line = line[self._file.write(line) :]
 
     def _read(self) -> Iterator[AnswerRow]:
         if not self.path.exists():

@@ -34,6 +34,7 @@ from lavis_emovit.emotion import facial
 from lavis_emovit.emotion.labels_faces import EXPRESSIONS7
 from lavis_emovit.records import EmotionRecord, read_records, write_records
 from lavis_emovit.teachers import catalogue
+from lavis_emovit.teachers.answers import AnswerFile, View
 
 PACKAGED = Path(facial.__file__).with_name("facial_priors.json")
 BOTH = ("--teacher", "happy-fake", "--teacher", "sad-fake")
@@ -489,6 +490,23 @@ sys.exit(main(["facial", {command!r}, "images", "--teacher", "hanging", "--out",
     assert process.returncode == (143 if sent == signal.SIGTERM else 130), errors.decode()
     assert b"Traceback" not in errors
     assert answers.read_bytes().count(b"\n") == 1 and not (tmp_path / "out" / "records.jsonl").exists()
+
+
+def test_a_full_disk_is_named_and_keeps_the_answers(tmp_path):
+    code = """
+import resource
+from pathlib import Path
+from lavis_emovit.teachers.answers import AnswerFile, AnswerRow, View
+from lavis_emovit.teachers.faces import Answer
+resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
+with AnswerFile(Path("out/answers.jsonl")) as answers:
+    for number in range(100):
+        answers.put(AnswerRow(teacher="t 1", image=str(number), view=View(str(number)), answer=Answer()))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert "UserError: out cannot be written: File too large. Free some space and run" in done.stderr
+    with AnswerFile(tmp_path / "out" / "answers.jsonl") as answers:
+        assert answers.get("t 1", View("0")) is not None
 
 
 def wait_until(is_true, limit_s=60.0):

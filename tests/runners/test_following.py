@@ -14,6 +14,7 @@ import pytest
 from lavis_emovit.cli.main import main
 from lavis_emovit.errors import UserError
 from lavis_emovit.runners.following import RECENT_STEPS, FollowedRun
+from lavis_emovit.runners.logs import _json_safe
 
 
 def step(number: int, loss: float, epoch: int = 1) -> dict:
@@ -36,7 +37,7 @@ def evaluation(value: float, number: int = 4) -> dict:
 def write(folder: Path, rows: list[dict], end: str = "", *, max_epoch: int = 3, max_steps: int | None = None) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(json.dumps({"run": {"max_epoch": max_epoch, "max_steps": max_steps}}))
-    (folder / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + end)
+    (folder / "log.jsonl").write_text("".join(json.dumps(_json_safe(row)) + "\n" for row in rows) + end)
     return folder
 
 
@@ -116,13 +117,14 @@ def test_a_run_that_has_not_begun_and_what_is_no_run(tmp_path: Path, capsys) -> 
 @pytest.mark.parametrize(
     ("row", "expected"),
     [
-        ([1], "expected an object, got list"),
-        ({"event": "step"}, "'step' of a row 'step' is None"),
-        ({**step(1, 2.0), "lr": "high"}, "'lr' of a row 'step' is 'high'"),
-        ({**evaluation(0.5), "metrics": [1]}, r"'metrics' of a row 'eval' is \[1\]"),
-        ({**evaluation(0.5), "split": ["val"]}, r"'split' of a row 'eval' is \['val'\]"),
-        ({"event": "answers", "answers": [{"reward": 1.0}]}, "an answer without a text"),
-        ({**step(1, 2.0), "lr": 10**400}, "'lr' is 1000"),
+        ([1], "Input should be an object"),
+        ({"event": "step"}, "step: Field required"),
+        ({"event": "step", "step": 1}, "a row 'step' without 'epoch'"),
+        ({**step(1, 2.0), "lr": "high"}, "lr: Input should be a valid number"),
+        ({**evaluation(0.5), "metrics": [1]}, r"metrics: Input should be an object"),
+        ({**evaluation(0.5), "split": ["val"]}, r"split: Input should be a valid string"),
+        ({"event": "answers", "step": 1, "record_id": "a", "question": "", "answers": [{}]}, "answers.0.text: Field"),
+        ({**step(1, 2.0), "lr": 10**400}, "lr: 1000"),
     ],
 )
 def test_a_row_that_is_none_is_named(tmp_path: Path, row, expected, capsys) -> None:
@@ -143,7 +145,9 @@ def test_the_table_shows_the_last_sampled_answer(tmp_path: Path) -> None:
 
     from lavis_emovit.cli.watch import _table
 
-    group = {"event": "answers", "step": 1, "answers": [{"text": "a calm\n sea", "reward": 1.0}, {"text": "no"}]}
+    one = {"reward": 1.0, "rewards": {"form": 1.0}, "advantage": 0.5}
+    answers = [{**one, "text": "a calm\n sea"}, {**one, "text": "no"}]
+    group = {"event": "answers", "step": 1, "record_id": "a", "question": "Why?", "answers": answers}
     run = FollowedRun(write(tmp_path / "run", [step(1, 2.0), group]))
     run.update()
     console = Console(width=200, record=True)

@@ -29,7 +29,7 @@ from lavis_emovit.evaluation.metrics.calibration import softmax
 from lavis_emovit.evaluation.metrics.rows import score_matrix
 from lavis_emovit.evaluation.predictions import PredictionRow
 from lavis_emovit.evaluation.report.table import number, percent
-from lavis_emovit.files import cut_name, read_file
+from lavis_emovit.files import atomic_writer, cut_name, read_file
 from lavis_emovit.images import data_url, decode_image, jpeg_of
 
 IMAGE_PX = 320
@@ -172,8 +172,8 @@ def keep_images(
             # A damaged image has its error in its row; the page shows "no image".
             with contextlib.suppress(DataError):
                 image = small_copy(read_image(), clip, THUMBNAIL_PX, strips.get(record_id))
-                wanted[record_id].parent.mkdir(parents=True, exist_ok=True)
-                wanted[record_id].write_bytes(jpeg_of(image))
+                with atomic_writer(wanted[record_id], "wb") as file:
+                    file.write(jpeg_of(image))
         if not missing:
             return
 

@@ -27,6 +27,7 @@ from lavis_emovit.teachers.catalogue import AnyTeacher
 from lavis_emovit.teachers.choosing import OK, FaceSettings, choose_face
 from lavis_emovit.teachers.combining import combine, weigh
 from lavis_emovit.teachers.faces import FAULTS, UNREADABLE, Answer
+from lavis_emovit.teachers.worker import Worker
 
 _KEPT_EXAMPLES = 20
 
@@ -167,9 +168,15 @@ def _unreadable(error: Exception) -> Answer:
 def showing(teachers: tuple[AnyTeacher, ...]) -> Iterator[Callable[[Question], Look]]:
     """A worker: the processes of the teachers, and a function that shows images to them."""
     with ExitStack() as stack:
-        # The workers end first: after a signal, the threads would wait for a program that does not answer.
-        pool = stack.enter_context(ThreadPoolExecutor(len(teachers)))
         workers = [stack.enter_context(teacher.open()) for teacher in teachers]
+        pool = stack.enter_context(ThreadPoolExecutor(len(workers)))
+        programs = [worker for worker in workers if isinstance(worker, Worker)]
+
+        @stack.push
+        def end(kind: object, *_: object) -> None:
+            # After a signal, the threads would wait for a program that does not answer; paid requests end by themselves.
+            for program in programs if kind is not None else ():
+                program.end()
 
         def look(question: Question) -> Look:
             try:

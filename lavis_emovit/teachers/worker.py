@@ -76,10 +76,14 @@ class Worker:
     def __enter__(self) -> Worker:
         return self
 
-    def __exit__(self, kind: object, *exc: object) -> None:
-        # After an error or a signal, another thread may wait for the program.
+    def __exit__(self, *exc: object) -> None:
+        self._stop()
+
+    def end(self) -> None:
+        """End the program at once, although another thread may wait for its answer; it is not started again."""
         self._has_ended = True
-        self._stop(kill=kind is not None)
+        if (process := self._process) is not None:
+            process.kill()
 
     def annotate(self, images: Sequence[Image.Image]) -> list[Answer]:
         """Faces in RGB images, in pixels of each. The program is started with the first image.

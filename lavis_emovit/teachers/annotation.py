@@ -174,7 +174,7 @@ def showing(teachers: tuple[AnyTeacher, ...]) -> Iterator[Callable[[Question], L
 
         @stack.push
         def end(kind: object, *_: object) -> None:
-            # After a signal, the threads would wait for a program that does not answer; paid requests end by themselves.
+            # After a signal, the threads would wait for a program that does not answer; paid requests do answer.
             for program in programs if kind is not None else ():
                 program.end()
 

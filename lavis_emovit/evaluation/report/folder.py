@@ -157,7 +157,7 @@ def _read_log(folder: Folder) -> None:
             num_damaged += 1
         elif row["event"] == "step":
             steps[row["step"]] = row
-        elif row["event"] in places:
+        elif str(row["event"]) in places:
             places[row["event"]].append(row)
     folder.steps = [steps[step] for step in sorted(steps)]
     if num_damaged:

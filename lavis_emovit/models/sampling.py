@@ -5,7 +5,6 @@ Legend: `N` image-question pairs, `G` answers to each of them, `M` answers, `T` 
 
 from __future__ import annotations
 
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -13,18 +12,15 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
-from transformers import GenerationMixin
 
 from lavis_emovit.errors import ConfigError
+from lavis_emovit.models.decoder import Decoder
+from lavis_emovit.models.growing_cache import CACHE_KEY, growing_cache
 from lavis_emovit.models.loss import log_probs_and_entropies
 from lavis_emovit.models.protocol import Batch
 from lavis_emovit.models.scoring import decoder_of, packed_hidden, packed_layout
 from lavis_emovit.models.text import pad
 from lavis_emovit.models.token_tree import TokenTree
-
-# What transformers calls the keys and values of tokens that are read already.
-_KNOWN = inspect.signature(GenerationMixin.prepare_inputs_for_generation).parameters
-CACHE_KEY = "cache" if "cache" in _KNOWN else "past_key_values"
 
 
 class Sampling(ABC):
@@ -86,17 +82,21 @@ class Sampling(ABC):
             both float32 [M, T], natural log, 0 behind an answer; the log-probabilities have gradients.
         """
 
-    def decoder_inputs(self, samples: Batch, max_new_tokens: int) -> list[torch.Tensor]:
-        """What a decoder-only language model reads before an answer to each of the N questions, embedded, [T, D] each.
+    def decoder(self) -> Decoder:
+        """The language model alone, for a program that reads `decoder_inputs`.
 
         Raises:
-            ConfigError: the family's language model needs more than that.
+            ConfigError: it has an encoder, or needs more than embedded inputs.
+        """
+        raise ConfigError(["this family has no language model that reads embedded inputs alone"], "the model")
+
+    def decoder_inputs(self, samples: Batch, max_new_tokens: int) -> list[torch.Tensor]:
+        """What `decoder` reads before an answer to each of the N questions, embedded, [T, D] each.
+
+        Raises:
             DataError: a question with an answer of `max_new_tokens` does not fit its context.
         """
-        raise ConfigError([
-            "run.task.vllm: vLLM gets embedded inputs, and this family's language model reads more than that; leave "
-            "run.task.vllm out"
-        ])  # fmt: skip
+        raise NotImplementedError
 
     def _unwritten_ids(self) -> list[int]:
         """Tokens that no answer may contain, because they stand for an image."""
@@ -166,15 +166,13 @@ def generate_read_once(
         last_ids: the token of each last input.
         options: of transformers' `generate`; `num_return_sequences` answers are drawn without beams.
     """
-    decoder = decoder_of(language_model)
-    read = decoder(inputs_embeds=inputs_NTD[:, :-1], attention_mask=mask_NT[:, :-1], use_cache=True)
-    read.past_key_values.batch_repeat_interleave(options["num_return_sequences"])
+    decoder, cache = decoder_of(language_model), growing_cache(language_model.config)
+    decoder(inputs_embeds=inputs_NTD[:, :-1], attention_mask=mask_NT[:, :-1], use_cache=True, **{CACHE_KEY: cache})
+    cache.batch_repeat_interleave(options["num_return_sequences"])
     # Of the tokens that are read already, only the number counts.
     ids_NT = torch.zeros_like(mask_NT)
     ids_NT[:, -1] = torch.tensor(last_ids, device=ids_NT.device)
-    output = language_model.generate(
-        input_ids=ids_NT, attention_mask=mask_NT, **{CACHE_KEY: read.past_key_values}, **options
-    )
+    output = language_model.generate(input_ids=ids_NT, attention_mask=mask_NT, **{CACHE_KEY: cache}, **options)
     return output[:, ids_NT.shape[1] :]
 
 

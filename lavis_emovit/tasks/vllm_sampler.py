@@ -7,7 +7,6 @@ only the language model. vLLM's copy of it follows the training where the langua
 
 from __future__ import annotations
 
-import copy
 import logging
 import os
 import shutil
@@ -22,7 +21,7 @@ from safetensors.torch import save_file
 
 from lavis_emovit.distributed.environment import environment
 from lavis_emovit.errors import ConfigError, DataError, UserError, first_line
-from lavis_emovit.models import lora
+from lavis_emovit.models.decoder import Decoder
 from lavis_emovit.models.protocol import Batch
 from lavis_emovit.tasks.settings import VllmSettings
 
@@ -34,24 +33,27 @@ _WEIGHTS = "model.safetensors"
 # Of the answer that compares vLLM with the model, and how far their log-probabilities may differ in the mean.
 _COMPARED_TOKENS, _MAX_DIFFERENCE = 8, 0.3
 
+# Added to the logits of tokens that no answer may contain; vLLM takes at least this.
+_NEVER = -100.0
+
 
 class VllmSampler:
     """Sampled answers of a model with a decoder-only language model. vLLM starts with the first `refresh`.
 
     Args:
-        model: an `EmotionModel` with `decoder_inputs`.
+        model: an `EmotionModel` with `decoder` and `decoder_inputs`.
 
     Raises:
         ConfigError: vLLM cannot run this kind of language model.
     """
 
     def __init__(self, model: Any, settings: VllmSettings):
-        if model.is_seq2seq:
-            raise ConfigError(["run.task.vllm: vLLM gets embedded inputs, which decoder-only models alone read"])
-        model.decoder_inputs(model.blank_batch(), 1)  # refuses families whose language model needs more than that
+        try:
+            self._decoder: Decoder = model.decoder()
+        except ConfigError as error:
+            problems = [f"run.task.vllm: vLLM gets embedded inputs; {one}; leave it out" for one in error.problems]
+            raise ConfigError(problems) from error
         self._model, self._settings = model, settings
-        self._language_model = model.core.language_model
-        self._learns = any(parameter.requires_grad for parameter in self._language_model.parameters())
         self._context = settings.context_tokens or model.context_tokens
         self._folder = Path()
         self._llm: Any = None
@@ -66,7 +68,7 @@ class VllmSampler:
         """
         if self._llm is None:
             self._open()
-        elif self._learns:
+        elif self._decoder.learns:
             self._save()
             self._call(lambda: self._llm.collective_rpc("reload_weights", kwargs={"weights_path": str(self._folder)}))
             self._call(self._llm.reset_prefix_cache)
@@ -105,9 +107,7 @@ class VllmSampler:
     def _open(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="emovit-vllm-"))
         try:
-            config = copy.deepcopy(self._language_model.config)
-            config.architectures = [type(self._language_model).__name__]
-            config.save_pretrained(self._folder)
+            self._decoder.config.save_pretrained(self._folder)
             self._save()
             self._llm = self._start(self._settings)
             self._compare()
@@ -115,7 +115,7 @@ class VllmSampler:
             self.close()
             shutil.rmtree(self._folder, ignore_errors=True)
             raise
-        if not self._learns:
+        if not self._decoder.learns:
             (self._folder / _WEIGHTS).unlink()  # vLLM has read them
 
     @torch.no_grad()
@@ -139,8 +139,7 @@ class VllmSampler:
     def _generate(self, samples: Batch, max_new_tokens: int, options: dict[str, Any]) -> Sequence[Any]:
         from vllm import SamplingParams
 
-        dtype = self._language_model.dtype
-        inputs = [one.to("cpu", dtype) for one in self._model.decoder_inputs(samples, max_new_tokens)]
+        inputs = [one.to("cpu", self._decoder.dtype) for one in self._model.decoder_inputs(samples, max_new_tokens)]
         longest = max(map(len, inputs)) + max_new_tokens
         if self._context is not None and longest > self._context:
             raise DataError(
@@ -149,6 +148,8 @@ class VllmSampler:
             )
         seeds = torch.randint(2**31, (len(inputs),)).tolist()
         own = {"max_tokens": max_new_tokens, "stop_token_ids": self._model._end_ids(), "detokenize": False, **options}
+        if unwritten := self._model._unwritten_ids():
+            own["logit_bias"] = dict.fromkeys(unwritten, _NEVER)
         asked = [SamplingParams(seed=seed, **own) for seed in seeds]
         prompts = [{"prompt_embeds": one} for one in inputs]
         return self._call(lambda: self._llm.generate(prompts, asked, use_tqdm=False))
@@ -170,7 +171,8 @@ class VllmSampler:
                     model=str(self._folder),
                     skip_tokenizer_init=True,
                     enable_prompt_embeds=True,
-                    dtype=str(self._language_model.dtype).removeprefix("torch."),
+                    logprobs_mode="processed_logprobs",  # of what may be written, as ours
+                    dtype=str(self._decoder.dtype).removeprefix("torch."),
                     max_model_len=self._context,
                     gpu_memory_utilization=settings.memory_share,
                     enforce_eager=device.type == "cpu",  # compiling takes minutes there
@@ -184,9 +186,7 @@ class VllmSampler:
 
     def _save(self) -> None:
         """Write the language model with its adapters merged."""
-        model = self._language_model
-        tied = set(model._tied_weights_keys or ()) if model.config.tie_word_embeddings else set()
-        state = {name: value.cpu().contiguous() for name, value in lora.merged_tensors(model) if name not in tied}
+        state = {name: value.cpu().contiguous() for name, value in self._decoder.tensors()}
         try:
             save_file(state, str(self._folder / _WEIGHTS), metadata={"format": "pt"})
         except SafetensorError as error:

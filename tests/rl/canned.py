@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import InstructBlipConfig, InstructBlipForConditionalGeneration, LlamaConfig, PreTrainedTokenizerFast
 
@@ -76,10 +77,14 @@ def canned_model(answers: Sequence[str], seed: int = 0, heads: int = 4, **settin
 
 
 class RecordSet:
-    """A training dataset of records, each with an image of one colour of its own."""
+    """A training dataset of records, each with an image of one colour of its own.
 
-    def __init__(self, records: Sequence[EmotionRecord], questions: Sequence[str] = ("Which?",)):
-        self.questions = questions
+    Args:
+        processor: of an image-text model; None for one that reads pixels.
+    """
+
+    def __init__(self, records: Sequence[EmotionRecord], questions: Sequence[str] = ("Which?",), processor: Any = None):
+        self.questions, self.processor = questions, processor
         self.records, self.samples, self.num_samples = list(records), range(len(records)), len(records)
         self.reader = SimpleNamespace(read_record=lambda number: self.records[number])
 
@@ -88,11 +93,16 @@ class RecordSet:
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
         record = self.records[key[1]]
-        image = torch.full((3, IMAGE_PX, IMAGE_PX), key[1] / len(self) - 0.5)
+        share = key[1] / len(self)
+        if self.processor is None:
+            image: Any = torch.full((3, IMAGE_PX, IMAGE_PX), share - 0.5)
+        else:
+            image = self.processor(Image.new("RGB", (IMAGE_PX, IMAGE_PX), (round(255 * share), 90, 40)))
         pairs = [(question, "awe", f"{record.id}#0", record.emotion) for question in self.questions]
         return {"image": image, "pairs": pairs, "record_id": record.id, "record": record}
 
-    collater = staticmethod(collate)
+    def collater(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        return collate(items) if self.processor is None else collate(items, self.processor.stack)
 
 
 def record(number: int = 0, **fields: Any) -> EmotionRecord:
@@ -104,11 +114,12 @@ class Training:
     """A model, its task and data, and steps over all records."""
 
     def __init__(
-        self, model: EmoVIT, records: list[EmotionRecord], questions: tuple[str, ...] = ("Which?",), **settings: Any
+        self, model: Any, records: list[EmotionRecord], questions: tuple[str, ...] = ("Which?",), **settings: Any
     ):
         settings = {"num_generations": 8, "max_answer_tokens": 1, **settings}
         own, of_run = EmotionGrpoSettings.expand(settings)
-        self.model, self.data = model, RecordSet(records, questions)
+        processor = getattr(model, "image_processor", None)
+        self.model, self.data = model, RecordSet(records, questions, processor)
         self.task = EmotionGrpoTask(EmotionGrpoSettings(**own))
         run = {"global_batch_size": len(records), "init_lr": 1e-3, "max_epoch": 1, **of_run}
         self.engine = TorchEngine(

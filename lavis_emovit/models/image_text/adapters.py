@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 from transformers.conversion_mapping import get_model_conversion_mapping
-from transformers.core_model_loading import WeightRenaming, apply_renamings
+from transformers.core_model_loading import WeightRenaming
 
 from lavis_emovit.errors import WeightsError, first_line
 from lavis_emovit.files import file_sha256, load_json, obey_umask, read_file
@@ -173,7 +173,10 @@ class PeftAdapter:
         modules, parameters = dict(core.named_modules()), dict(core.named_parameters())
 
         def own(name: str, end: str, known: Mapping[str, Any]) -> str:
-            renamed = apply_renamings(name + end, renamings).removesuffix(end)
+            renamed = name + end
+            for renaming in renamings:
+                renamed, _ = renaming.rename_source_key(renamed)
+            renamed = renamed.removesuffix(end)
             return renamed if name not in known and renamed in known else name
 
         layers = {own(name, ".weight", modules): pair for name, pair in self.layers.items()}

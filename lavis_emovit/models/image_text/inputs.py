@@ -7,18 +7,18 @@ of a head.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import DynamicCache
 
 from lavis_emovit.models import text
+from lavis_emovit.models.growing_cache import CACHE_KEY, growing_cache
 from lavis_emovit.models.image_text.packed import PackedRow, reading
+from lavis_emovit.models.image_text.shared_prefix import SharedPrefix
 from lavis_emovit.models.lengths import PassSizes
 from lavis_emovit.models.loss import head_reads
-from lavis_emovit.models.sampling import CACHE_KEY
 
 
 @dataclass(frozen=True)
@@ -144,18 +144,62 @@ class Inputs:
         return {name: value.to(self._device) for name, value in inputs.items()} | self.features(images, shown)
 
     def read_once(
-        self, images: Any, numbers: Sequence[int], prompts: Sequence[list[int]], rows: list[list[int]], repeats: int
-    ) -> dict[str, Any]:
+        self, images: Any, numbers: Sequence[int], prompts: Sequence[list[int]], rows: list[list[int]]
+    ) -> tuple[dict[str, Any], SharedPrefix]:
         """Inputs of transformers' `generate` whose rows are read already, all but the last token of each.
+
+        `generate` gets them while the model is `reading` the prefix that is returned, for any number of answers.
 
         Args:
             numbers, prompts: the image of each question, and its tokens behind the image.
             rows: all tokens of each question, with those of its image.
-            repeats: answers that are written at once to each question.
         """
-        row, shown = PackedRow(), sorted(set(numbers))
+        row, shown, sources = self._questions_row(images, numbers, prompts)
         row.cache = {}
-        sources: list[list[int]] = [[] for _ in rows]  # places in the packed row
+        run = self.of_row(row, images, shown, torch.empty(0), [])
+        first = torch.zeros(1, dtype=torch.long, device=self._device)
+        with run.active(), head_reads(self._core.get_output_embeddings(), first, first):
+            self._core(use_cache=False, **run.inputs)
+        ids_NT, mask_NT = text.pad(rows, self.pad_id, side="left")
+        where_NT = text.pad(sources, 0, side="left")[0][:, :-1].to(self._device)
+        # [1, H, L, D] to [N, H, T - 1, D].
+        layers = {
+            layer: (key[0][:, where_NT].transpose(0, 1), value[0][:, where_NT].transpose(0, 1))
+            for layer, (key, value) in row.cache.items()
+        }
+        prefix = SharedPrefix(layers, mask_NT[:, :-1].bool().to(self._device))
+        cache = growing_cache(self._core.config, prefix.num_tokens)
+        if hasattr(getattr(self._core, "model", None), "rope_deltas"):
+            # The next position of a row less its length, which models with three axes keep between steps.
+            positions_L = run.inputs["position_ids"][0, 0]
+            ends = torch.tensor([places[-1] for places in sources], device=self._device)
+            lengths = torch.tensor([[len(places)] for places in sources], device=self._device)
+            self._core.model.rope_deltas = positions_L[ends][:, None] + 1 - lengths
+        inputs = {"input_ids": ids_NT.to(self._device), "attention_mask": mask_NT.to(self._device), CACHE_KEY: cache}
+        return inputs, prefix
+
+    def embedded(
+        self, images: Any, numbers: Sequence[int], prompts: Sequence[list[int]], language_model: Any
+    ) -> list[torch.Tensor]:
+        """What the language model reads of each question, [T, D]; the model is stopped where it would read it."""
+        row, shown, sources = self._questions_row(images, numbers, prompts)
+        run = self.of_row(row, images, shown, torch.empty(0), [])
+        handle = language_model.register_forward_pre_hook(_stop, with_kwargs=True)
+        try:
+            self._core(use_cache=False, **run.inputs)
+            raise AssertionError("the model has not called its language model")
+        except _StopError as stopped:
+            embeds_LD = stopped.inputs["inputs_embeds"][0]
+        finally:
+            handle.remove()
+        return [embeds_LD[places] for places in sources]
+
+    def _questions_row(
+        self, images: Any, numbers: Sequence[int], prompts: Sequence[list[int]]
+    ) -> tuple[PackedRow, list[int], list[list[int]]]:
+        """All questions in one row, the images in it, and the places of each question with its image."""
+        row, shown = PackedRow(), sorted(set(numbers))
+        sources: list[list[int]] = [[] for _ in numbers]
         for number in shown:
             begin = len(row)
             self.add_image(row, images.images[number])
@@ -165,24 +209,7 @@ class Inputs:
                     start = len(row)
                     row.add(prompt)
                     sources[place] = [*of_image, *range(start, len(row))]
-        run = self.of_row(row, images, shown, torch.empty(0), [])
-        first = torch.zeros(1, dtype=torch.long, device=self._device)
-        with run.active(), head_reads(self._core.get_output_embeddings(), first, first):
-            self._core(use_cache=False, **run.inputs)
-        ids_NT, mask_NT = text.pad(rows, self.pad_id, side="left")
-        where_NT = text.pad(sources, 0, side="left")[0][:, :-1].to(self._device)
-        cache = DynamicCache(config=self._core.config.get_text_config())
-        for layer, states in sorted(row.cache.items()):
-            # [1, H, L, D] to [N, H, T - 1, D], each question once for each of its answers.
-            key, value = (s[0][:, where_NT].transpose(0, 1).repeat_interleave(repeats, dim=0) for s in states)
-            cache.update(key, value, layer)
-        if hasattr(getattr(self._core, "model", None), "rope_deltas"):
-            # The next position of a row less its length, which models with three axes keep between steps.
-            positions_L = run.inputs["position_ids"][0, 0]
-            ends = torch.tensor([places[-1] for places in sources], device=self._device)
-            lengths = torch.tensor([[len(places)] for places in sources], device=self._device)
-            self._core.model.rope_deltas = positions_L[ends][:, None] + 1 - lengths
-        return {"input_ids": ids_NT.to(self._device), "attention_mask": mask_NT.to(self._device), CACHE_KEY: cache}
+        return row, shown, sources
 
     def features(self, images: Any, shown: Sequence[int]) -> dict[str, torch.Tensor]:
         """What the model's image encoder gets for some images."""
@@ -208,6 +235,18 @@ class Inputs:
             # Behind an image, all axes count on from the largest position so far.
             found[:, :, middle:end] += known.max() + 1 - num_shared
         return found
+
+
+class _StopError(Exception):
+    """A module was about to run."""
+
+    def __init__(self, inputs: Mapping[str, Any]):
+        super().__init__()
+        self.inputs = inputs
+
+
+def _stop(module: Any, args: Any, kwargs: Mapping[str, Any]) -> None:
+    raise _StopError(kwargs)
 
 
 def _num_encoded(images: Any, numbers: Sequence[int]) -> int:

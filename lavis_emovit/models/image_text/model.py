@@ -21,6 +21,7 @@ from transformers import GenerationMixin, LogitsProcessorList, RepetitionPenalty
 from lavis_emovit.errors import ConfigError, DataError
 from lavis_emovit.models import text
 from lavis_emovit.models.base import BaseEmotionModel, FoundWeights, blank_batch
+from lavis_emovit.models.decoder import Decoder, joined_decoder, whole_decoder
 from lavis_emovit.models.image_text import checks, packed, parts, sizes, weights
 from lavis_emovit.models.image_text.adapters import PeftAdapter
 from lavis_emovit.models.image_text.checks import make_image_processor
@@ -355,16 +356,38 @@ class ImageText(BaseEmotionModel):
         rows = [[*images.images[number].ids.tolist(), *prompt] for number, prompt in zip(numbers, prompts)]
         if self.in_step:
             options = {**options, "synced_gpus": True}
+        prefix = None
         # BLIP-2 has a `generate` of its own, which takes no tokens that are read already.
         if self.shares_prefix and type(self.core).generate is GenerationMixin.generate:
-            repeats = max(options["num_beams"], options["num_return_sequences"])
-            inputs = self.inputs.read_once(images, numbers, prompts, rows, repeats)
+            inputs, prefix = self.inputs.read_once(images, numbers, prompts, rows)
         else:
             inputs = self.inputs.of_rows(images, numbers, rows, [0] * len(rows), side="left")
         num_read = inputs["input_ids"].shape[1]
         options = {**options, **_behind_prompt(options, num_read)}
-        output = self.core.generate(**inputs, pad_token_id=self.inputs.pad_id, eos_token_id=self._end_ids(), **options)
-        return output[:, num_read:]
+        options = {"pad_token_id": self.inputs.pad_id, "eos_token_id": self._end_ids(), **options}
+        with packed.reading(prefix):
+            return self.core.generate(**inputs, **options)[:, num_read:]
+
+    def decoder(self) -> Decoder:
+        reason = parts.why_not_alone(self.core)
+        body: Any = self._part("language_model")
+        found: Decoder | None = None
+        if reason is None and body.get_output_embeddings() is not None:
+            found = whole_decoder(body)
+        elif reason is None:
+            found = joined_decoder(self.core, body)
+        if found is None:
+            reason = reason or f"transformers has no causal language model of the kind {type(body).__name__}"
+            problem = f"{self.settings.pretrained}: its language model cannot be run by itself: {reason}"
+            raise ConfigError([problem], "the model")
+        return found
+
+    @torch.no_grad()
+    def decoder_inputs(self, samples: Batch, max_new_tokens: int) -> list[torch.Tensor]:
+        images, questions = samples["image"], self._questions(samples)
+        numbers, prompts = self._numbers(samples, questions), self.chat.prompts(questions)
+        self._check_context(samples, numbers, prompts, max_new_tokens)
+        return self.inputs.embedded(images, numbers, prompts, self._part("language_model"))
 
     def check_question(self, question: str, answers: Sequence[str], max_new_tokens: int) -> None:
         """DataError if a question, with its longest answer, does not fit the language model's context."""

@@ -22,6 +22,8 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from lavis_emovit.models.image_text.shared_prefix import SharedPrefix
+
 PACKED = "emovit_packed"
 
 
@@ -135,13 +137,37 @@ class PackedRow:
             self._masks[key] = tuple(None if mask is None else mask[None, None].to(device) for mask in allowed)
         return self._masks[key]
 
+    def attend(
+        self,
+        module: Any,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        window: int | None,
+        **kwargs: Any,
+    ) -> torch.Tensor:
+        """Attention of a layer, [1, L, H, D]."""
+        if self.cache is not None:
+            self.cache[module.layer_idx] = key, value
+        found = []
+        for number, (start, num_shared, end) in enumerate(self.segments()):
+            first, rest = self.masks(number, window, query.device)
+            middle = start + num_shared
+            parts = [(start, middle, first)] + ([(middle, end, rest)] if rest is not None else [])
+            for begin, stop, mask in parts:
+                chosen = query[:, :, begin:stop], key[:, :, start:stop], value[:, :, start:stop]
+                given = {**kwargs, "is_causal": mask is None}
+                found.append(sdpa_attention_forward(module, *chosen, mask, **given)[0])
+        return torch.cat(found, dim=1)
 
-_row: ContextVar[PackedRow | None] = ContextVar("packed row", default=None)
+
+Row = PackedRow | SharedPrefix
+_row: ContextVar[Row | None] = ContextVar("packed row", default=None)
 
 
 @contextmanager
-def reading(row: PackedRow | None) -> Iterator[None]:
-    """Let the language model read this row inside the block; None: padded rows, as usual."""
+def reading(row: Row | None) -> Iterator[None]:
+    """Let the language model read this inside the block; None: padded rows, as usual."""
     token = _row.set(row)
     try:
         yield
@@ -158,22 +184,11 @@ def _attention(
     sliding_window: int | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attention of a layer, [1, L, H, D], over the active row."""
+    """Attention of a layer over the active row."""
     row = _row.get()
     if row is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
-    if row.cache is not None:
-        row.cache[module.layer_idx] = key, value
-    found = []
-    for number, (start, num_shared, end) in enumerate(row.segments()):
-        first, rest = row.masks(number, sliding_window, query.device)
-        middle = start + num_shared
-        parts = [(start, middle, first)] + ([(middle, end, rest)] if rest is not None else [])
-        for begin, stop, mask in parts:
-            chosen = query[:, :, begin:stop], key[:, :, start:stop], value[:, :, start:stop]
-            given = {**kwargs, "is_causal": mask is None}
-            found.append(sdpa_attention_forward(module, *chosen, mask, **given)[0])
-    return torch.cat(found, dim=1), None
+    return row.attend(module, query, key, value, sliding_window, **kwargs), None
 
 
 def _mask(*args: Any, **kwargs: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -84,4 +85,13 @@ def why_not_shared(core: Any) -> str | None:
         return "its attention cannot be replaced"
     if text._attn_implementation not in ("sdpa", PACKED):
         return f"model.attention={text._attn_implementation} takes no mask of any pattern"
+    return None
+
+
+def why_not_alone(core: Any) -> str | None:
+    """Why the language model cannot be run by itself on embedded inputs; None if it can."""
+    if hasattr(getattr(core, "model", None), "get_rope_index"):
+        return "its positions have three axes"
+    if "token_type_ids" in inspect.signature(core.forward).parameters:
+        return "tokens of an image see each other in both directions"
     return None

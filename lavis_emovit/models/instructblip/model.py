@@ -27,6 +27,7 @@ from lavis_emovit.errors import ConfigError, WeightsError
 from lavis_emovit.models import text, trained_parts
 from lavis_emovit.models.answering import Answering
 from lavis_emovit.models.base import BaseEmotionModel, FoundWeights, blank_batch
+from lavis_emovit.models.decoder import Decoder, whole_decoder
 from lavis_emovit.models.instructblip import image_encoder, parts, shapes
 from lavis_emovit.models.instructblip.attention import attention_means, reading_images, share_keys_and_values
 from lavis_emovit.models.instructblip.checks import check_context, check_images, image_index_of, num_images_of
@@ -465,6 +466,11 @@ class EmoVIT(BaseEmotionModel):
         if reads_once and "prefix_allowed_tokens_fn" not in options:
             return generate_read_once(language_model, inputs, mask, [prompt[-1] for prompt in prompts], **options)
         return language_model.generate(inputs_embeds=inputs, attention_mask=mask, **options)
+
+    def decoder(self) -> Decoder:
+        if self.is_seq2seq:
+            raise ConfigError(["a language model with an encoder reads more than embedded inputs"], "the model")
+        return whole_decoder(self.core.language_model)
 
     @torch.no_grad()
     def decoder_inputs(self, samples: Batch, max_new_tokens: int) -> list[torch.Tensor]:

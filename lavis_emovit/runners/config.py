@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
@@ -31,6 +32,7 @@ from lavis_emovit.recipes import (
     resolve_datasets,
     resolve_model,
 )
+from lavis_emovit.runners.accelerate_launch import with_accelerate
 from lavis_emovit.runners.part_rates import part_problems
 from lavis_emovit.runners.settings import FREE_RUN_KEYS, LAVIS_RUN_KEYS, RunSettings
 from lavis_emovit.runners.splits import recipe_problems
@@ -121,6 +123,7 @@ class Config:
     ) -> Config:
         """A recipe without a first run; `source` is what messages call it."""
         nodes = {key: mapping_at(tree, key, problems) for key in ROOT_KEYS}
+        nodes["run"] = with_accelerate(nodes["run"], os.environ, problems)
         keys = (*ROOT_KEYS, FIRST_RUN)
         problems += [unknown_key(key, keys, "run", RunSettings) for key in tree if key not in ROOT_KEYS]
         run, run_problems = parse_settings(RunSettings, nodes["run"], "run")

@@ -24,13 +24,15 @@ from transformers import GenerationConfig, PretrainedConfig
 from transformers.utils import logging
 from trl import GRPOConfig, GRPOTrainer
 
+from lavis_emovit.distributed.environment import environment
 from lavis_emovit.models.protocol import Batch
 from lavis_emovit.rewards import RewardSum
 from lavis_emovit.tasks.grpo_rollouts import Rollouts
 from lavis_emovit.tasks.settings import EmotionGrpoSettings
 from lavis_emovit.tasks.vllm_sampler import VllmSampler
 
-# From which accelerate, which TRL is built on, sees that a launcher started several processes.
+# From which accelerate, which TRL is built on, sees that a launcher started several processes. Its own launcher's
+# variables would also let it set up DeepSpeed for TRL.
 _RANK_VARIABLES = ("LOCAL_RANK", "WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 # Stands for the model before training, where TRL expects another model.
 _REFERENCE: Any = object()
@@ -224,13 +226,12 @@ def _named(name: str) -> Callable[..., Any]:
 def _alone() -> Iterator[None]:
     """Inside the block, accelerate does not see the launch of several processes, nobody warns of that, and random
     numbers are as before afterwards."""
-    kept = {name: os.environ.pop(name) for name in _RANK_VARIABLES if name in os.environ}
+    names = (*_RANK_VARIABLES, *(name for name in os.environ if name.startswith("ACCELERATE_")))
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+    with environment(dict.fromkeys(names)), torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         try:
             yield
         finally:
             logging.set_verbosity(verbosity)
-            os.environ.update(kept)

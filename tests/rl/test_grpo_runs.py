@@ -3,7 +3,8 @@
 - a recipe trains each family; log, report and validation have its rewards, and groups of answers;
 - stopped and started again, with a divergence and replaced groups, a run ends bit for bit the same;
 - images whose groups were dead are dropped for the later epochs;
-- two processes of plain torch, and of DeepSpeed with ZeRO stages 2 and 3, train alike; stage 3 refuses some settings;
+- two processes of plain torch, and of DeepSpeed with ZeRO stages 2 and 3, train alike, also if both are killed and
+  started again, and if accelerate's launcher asks for the stage; stage 3 refuses some settings;
 - two stages of one recipe: the second starts from the best weights of the first, and both resume;
 - a judge that is down ends the run, which resumes from the step before.
 """
@@ -11,7 +12,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +31,7 @@ from lavis_emovit.rewards import Question, Reward, known_rewards, register_rewar
 from lavis_emovit.rewards import registry as reward_registry
 from lavis_emovit.runners.logs import read_log
 from lavis_emovit.tasks.base import StepRefusedError
+from lavis_emovit.tasks.emotion_grpo import EmotionGrpoTask
 from lavis_emovit.train import main as train_main
 from lavis_emovit.train import run_recipe
 
@@ -166,25 +170,48 @@ def test_images_of_dead_groups_are_dropped(recipe: Callable[..., Path], tmp_path
     assert event["num_new"] == num_dead and event["num_measured"] == 6
 
 
-def test_two_processes_and_every_engine_train_alike(recipe: Callable[..., Path], tmp_path: Path) -> None:
+def killed_in_step_3(path: Path) -> int:
+    real, done = EmotionGrpoTask.prepare_step, list[int]()
+
+    def ends(self: EmotionGrpoTask, *arguments: Any) -> Any:
+        done.append(1)
+        if len(done) == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(self, *arguments)
+
+    EmotionGrpoTask.prepare_step = ends  # type: ignore[method-assign]  # in this process alone
+    return train(path)
+
+
+def test_two_processes_and_every_engine_train_alike(
+    recipe: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In every step one of the processes has an image less."""
     pytest.importorskip("deepspeed")
     import lavis_emovit.tasks.grpo_trainer  # noqa: F401  loads TRL before the processes are forked
 
     load_deepspeed()
-    zero = {"engine": "deepspeed"}
-    stages = {f"zero{n}": {**zero, "deepspeed_config": f"projects/emovit/deepspeed/zero{n}.json"} for n in (2, 3)}
+    zero3 = {"engine": "deepspeed", "deepspeed_config": "projects/emovit/deepspeed/zero3.json"}
+    asked = {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "2"}
     found = {}
-    for name, changes in {"torch": {}, **stages}.items():
+    for name, changes, variables in (("torch", {}, {}), ("zero2", {}, asked), ("zero3", zero3, {})):
         task = {} if name == "zero3" else {"max_replacements": 1}
-        ranks = start_ranks(2, train, [recipe(name, task=task, **changes)], tmp_path / f"{name}_logs")
-        assert finish(ranks) == [0, 0], logs(tmp_path / f"{name}_logs")[-4000:]
+        path = recipe(name, task=task, **changes)
+        with monkeypatch.context() as patched:
+            for variable, value in variables.items():
+                patched.setenv(variable, value)
+            if name != "torch":
+                ranks = start_ranks(2, killed_in_step_3, [path], tmp_path / f"{name}_killed")
+                assert finish(ranks) == [-9, -9], logs(tmp_path / f"{name}_killed")[-4000:]
+            ranks = start_ranks(2, train, [path], tmp_path / f"{name}_logs")
+            assert finish(ranks) == [0, 0], logs(tmp_path / f"{name}_logs")[-4000:]
         found[name] = steps(tmp_path / name, "loss", "grad_norm", "reward", "num_answers", "num_tokens")
+    assert yaml.safe_load((tmp_path / "zero2" / "config.yaml").read_text())["run"]["engine"] == "deepspeed"
     assert len(found["torch"]) == 4 and all(row[3] >= 12 for row in found["torch"])
-    for name in stages:
+    for name in ("zero2", "zero3"):
         for row, expected in zip(found[name], found["torch"], strict=True):
             assert row == pytest.approx(expected, rel=1e-3, abs=1e-5), name
-    path = recipe("refused", task={"kl": 0.1, "max_replacements": 1}, **stages["zero3"])
+    path = recipe("refused", task={"kl": 0.1, "max_replacements": 1}, **zero3)
     assert finish(start_ranks(2, train, [path], tmp_path / "refused_logs")) == [2, 2]
     assert "run.task: kl, max_replacements cannot be used with ZeRO stage 3" in logs(tmp_path / "refused_logs")
 

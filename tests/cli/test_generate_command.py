@@ -397,7 +397,7 @@ def test_settings_file(sketch, tmp_path, capsys):
         (["--images", ".", "--shards"], "none of the 56 images is in .. Pass the folder"),
         (["--images", ".", "--vision", *NOWHERE], "with --images. They are needed for the model."),
         (["--out", "taken"], "taken: this is a file; pass a folder"),
-        (["--out", "other"], "summary.json: not a summary of this command"),
+        (["--out", "other"], "summary.json: damaged: "),
         (["--out", "full"], "records.jsonl: this is a folder, but a file must be written here"),
         (["--out", "blocked"], "ledger.jsonl: the ledger cannot be opened"),
         (["--judge", "m", *NOWHERE, "--max-usd", "1"], "no price is known for the model 'm'"),

@@ -28,7 +28,7 @@ from lavis_emovit.files import read_file, write_json
 from lavis_emovit.images import decode_image
 from lavis_emovit.own_files import read_own
 from lavis_emovit.records import parse_record
-from lavis_emovit.settings import Settings
+from lavis_emovit.settings import Settings, valid_settings
 
 _INVALID = "invalid"
 _KEY = ("lmms-eval", "generation")
@@ -132,7 +132,7 @@ def write_task(folder: Path, out: Path, task: TaskFile, decoding: Mapping[str, f
 class _Stored(Settings):
     """The file of a task."""
 
-    settings: BenchmarkSettings
+    settings: dict[str, Any]
     label_set: LabelSetName | None
 
 
@@ -148,7 +148,8 @@ class Tasks:
             path = self.folder / f"{name}.json"
             stored = read_own(path, _Stored, "Export the suite again.")
             label_set = get_label_set(stored.label_set) if stored.label_set is not None else None
-            self._files[name] = TaskFile(name, stored.settings, label_set)
+            settings = valid_settings(BenchmarkSettings, stored.settings, name, str(path))
+            self._files[name] = TaskFile(name, settings, label_set)
         return self._files[name]
 
     def images(self, doc: Mapping[str, Any]) -> list[Image.Image]:

@@ -58,6 +58,10 @@ class BoxSettings(Settings):
 WHOLE = BoxSettings(show="whole")
 
 ONE_IMAGE = "it takes one image, and `box: both` shows two, the whole image and the crop; set `box` to crop or whole"
+ORDERED_FRAMES = (
+    "the model was tuned with `model.frames`, which reads frames in the order of time, and `box: both` shows their "
+    "crops behind them; set `box` to crop or whole"
+)
 ONLY_WHOLE = "the model was trained with `box: both`; an image without a box is shown whole, without a crop beside it"
 
 

@@ -51,7 +51,7 @@ class PreparedImage:
         return replace(self, ids=change(self.ids), kinds=kinds, features=features)
 
     def still_at_each_frame(self, num_frames: int) -> list[PreparedImage]:
-        """See `LanguageModel`; none if frames differ in size, because their tokens cannot be exchanged."""
+        """See `LanguageModel`; none if frames or crops differ in size: their tokens cannot be exchanged."""
         if len(set(self.sizes_px)) > 1:
             return []
         copies, before = [], [1, *range(num_frames - 1)]

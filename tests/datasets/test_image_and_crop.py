@@ -40,6 +40,7 @@ from lavis_emovit.evaluation.suite.recipe import load_suite
 from lavis_emovit.evaluation.suite.requests import prepare, request_rows
 from lavis_emovit.evaluation.suite.suite import run_suite
 from lavis_emovit.images import decode_image
+from lavis_emovit.models.instructblip.settings import FramePooling
 from lavis_emovit.pages.examples import examples
 from lavis_emovit.processors.emovit_image_eval import EmovitImageEvalProcessor
 from lavis_emovit.processors.emovit_image_train import EmovitImageTrainProcessor
@@ -287,7 +288,17 @@ def test_the_model_reads_both_streams_of_a_clip_and_its_frames_are_exchanged_in_
         assert torch.equal(copy, shown[:, [*order, *(3 + place for place in order)]])
 
 
-def test_frames_in_the_order_of_time_are_no_two_streams():
+def test_frames_in_the_order_of_time_are_no_two_streams(folder):
+    ordered = load_model("emovit_tiny")
+    ordered.settings = ordered.settings.model_copy(update={"frames": FramePooling(max_frames=8)})
+    timed = _processor(BoxSettings(show="crop"), frames={"num_frames": 3})
+    run = {"run": lambda call: call(), "device": torch.device("cpu")}
+    adapter = LavisModel(ordered, timed, EmovitTextProcessor(), **run)
+    assert not adapter.reads_both and LavisModel(ordered, _processor(), EmovitTextProcessor(), **run).reads_both
+    data, clip = _moving((250, 120, 10)), Clip(rate_fps=1, frames=("0.png", "1.png", "2.png"))
+    assert adapter.prepare_clip(data, clip, LEFT, BoxSettings(show="crop"))[0].shape == (3, 3, 96, 96)
+    with pytest.raises(DataError, match="reads frames in the order of time"):
+        adapter.prepare_clip(data, clip, LEFT, BOTH)
     recipe = "projects/emovit/quickstart_clips.yaml"
     box = [f"datasets.emoclip_sketch.vis_processor.{split}.box=both" for split in ("train", "eval")]
     with pytest.raises(

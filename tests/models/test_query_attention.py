@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 import pytest
 import torch
 from eager_attention import eager_weights
+from lavis.models import load_model
+from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from lavis_emovit.models.instructblip.attention import share_keys_and_values
 from lavis_emovit.models.recompute import recompute_layers
 
 
@@ -35,6 +41,27 @@ def test_keys_and_values_are_computed_once_an_image(model, batch):
     for row, number, question in zip(together, asked["image_index"].tolist(), questions):
         alone = model.query_images(model.encode_images(image[number][None]), torch.tensor([0]), [question])
         torch.testing.assert_close(row, alone[0], atol=1e-5, rtol=1e-5)
+
+
+def test_the_attention_that_is_shared_finds_its_own_name(monkeypatch):
+    """Flash attention looks for its kernels by the name in the module's configuration."""
+    model, seen = load_model("emovit_tiny").eval(), []
+
+    def named(module, *args, **kwargs):
+        seen.append((module.config._attn_implementation, module.is_causal, hasattr(module, "layer_idx")))
+        return sdpa_attention_forward(module, *args, **kwargs)
+
+    AttentionInterface.register("named_by_a_test", named)
+    for name, module in model.core.qformer.named_modules():
+        if name.endswith("crossattention.attention"):
+            module.config = copy(module.plain_config)
+            module.config._attn_implementation = "named_by_a_test"
+    image, question = torch.zeros(1, 3, 96, 96), ["Which emotion is it?"]
+    embeds = model.encode_images(image)
+    plain = load_model("emovit_tiny").eval().query_images(embeds, torch.tensor([0]), question)
+    share_keys_and_values(model.core.qformer)
+    torch.testing.assert_close(model.query_images(embeds, torch.tensor([0]), question), plain)
+    assert seen and set(seen) == {("named_by_a_test", False, False)}
 
 
 def test_recomputed_layers_read_the_same_images(model, batch):

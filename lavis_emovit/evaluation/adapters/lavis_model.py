@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from lavis_emovit.boxes import WHOLE, Box, BoxSettings, images_of_pair
+from lavis_emovit.boxes import ORDERED_FRAMES, WHOLE, Box, BoxSettings, images_of_pair, shows_both
 from lavis_emovit.clips.clip import Clip, FrameSettings
-from lavis_emovit.errors import ConfigError, WeightsError
+from lavis_emovit.errors import ConfigError, DataError, WeightsError
 from lavis_emovit.evaluation.adapters.base import Failure, LanguageModel, ModelPlace, register_adapter
 from lavis_emovit.evaluation.benchmarks import Method
 from lavis_emovit.evaluation.questions import Question
@@ -128,7 +128,7 @@ class LavisModel(LanguageModel):
         self._model = model.eval()
         self._image_processor, self._text_processor = image_processor, text_processor
         # Processors of other packages may not say it.
-        self.reads_both = getattr(image_processor, "reads_both", False)
+        self.reads_both = getattr(image_processor, "reads_both", False) and not self._orders_frames
         self.reads_pairs = getattr(image_processor, "reads_pairs", False)
         self.run, self._device = run, device
         self._identity = dict(identity or {})
@@ -140,6 +140,12 @@ class LavisModel(LanguageModel):
     @property
     def reads_clips(self) -> bool:
         return getattr(self._image_processor, "frames", None) is not None
+
+    @property
+    def _orders_frames(self) -> bool:
+        """Whether it reads the frames of a clip in the order of time, which crops behind them would break."""
+        settings = getattr(self._model, "settings", None)
+        return self.reads_clips and getattr(settings, "frames", None) is not None
 
     def prepare(self, image_bytes: bytes, *, max_pixels: int | None = None) -> torch.Tensor:
         """A normalised image, float32 [3, H, W]; of a model of clips [3, F, H, W]. See `decode_image`.
@@ -159,7 +165,9 @@ class LavisModel(LanguageModel):
     def prepare_clip(
         self, data: bytes, clip: Clip, box: Box | None = None, show: BoxSettings | None = None
     ) -> tuple[torch.Tensor, tuple[float, ...] | None]:
-        """A normalised clip, float32 [3, F, H, W]."""
+        """A normalised clip, float32 [3, F, H, W]; of two streams, [3, 2 F, H, W]."""
+        if shows_both(show) and not self.reads_both:
+            raise DataError(ORDERED_FRAMES)
         return self._image_processor.read(data, clip, box, show=show or WHOLE)
 
     def still_at_each_frame(self, clip: Any, num_frames: int) -> list[Any]:

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from copy import copy
-from functools import partial
 from typing import Any
 
 import torch
 from transformers import AttentionInterface
 from transformers.models.instructblip.modeling_instructblip import eager_attention_forward
 
+_SHARED = "emovit_shared_"
 _IMAGE_OF_ROW: ContextVar[torch.Tensor | None] = ContextVar("image_of_row", default=None)
 
 
@@ -61,17 +61,27 @@ def share_keys_and_values(qformer: Any) -> None:
     """Let the Q-Former's cross-attention follow `reading_images`, with the attention that it is configured for."""
     for name, module in qformer.named_modules():
         if name.endswith("crossattention.attention"):
-            base = AttentionInterface().get_interface(module.config._attn_implementation, eager_attention_forward)
-            shared = f"emovit_shared_{module.config._attn_implementation}"
-            AttentionInterface.register(shared, partial(_attention, base))
-            # Self-attention keeps the other configuration.
-            module.config = copy(module.config)
-            module.config._attn_implementation = shared
+            # Self-attention keeps the configuration.
+            module.plain_config, module.config = module.config, copy(module.config)
+            module.config._attn_implementation = f"{_SHARED}{module.config._attn_implementation}"
+            AttentionInterface.register(module.config._attn_implementation, _attention)
 
 
-def _attention(base: Any, module: Any, q_NHQD: Any, k_BHPD: Any, v_BHPD: Any, *args: Any, **kwargs: Any) -> Any:
+class _Plain:
+    """A cross-attention with the configuration of before, where flash attention looks for the name of its kernels."""
+
+    def __init__(self, module: Any):
+        self._module, self.config = module, module.plain_config
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._module, name)
+
+
+def _attention(module: Any, q_NHQD: Any, k_BHPD: Any, v_BHPD: Any, *args: Any, **kwargs: Any) -> Any:
     image_of_row = _IMAGE_OF_ROW.get()
     if image_of_row is not None:
         # Indexing, not `index_select`, whose gradient on a GPU adds in an order that changes.
         k_BHPD, v_BHPD = k_BHPD[image_of_row], v_BHPD[image_of_row]
-    return base(module, q_NHQD, k_BHPD, v_BHPD, *args, **kwargs)
+    plain = _Plain(module)
+    attention = AttentionInterface().get_interface(plain.config._attn_implementation, eager_attention_forward)
+    return attention(plain, q_NHQD, k_BHPD, v_BHPD, *args, **kwargs)

@@ -11,6 +11,15 @@ _OTHERS = {
     "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
     "ACCELERATE_USE_PARALLELISM_CONFIG": "a parallelism configuration",
 }
+# Stage, and the devices that hold the optimizer and the parameters -> the file here.
+_FILES = {
+    ("0", "none", "none"): "zero0",
+    ("1", "none", "none"): "zero1",
+    ("2", "none", "none"): "zero2",
+    ("2", "cpu", "none"): "zero2_offload",
+    ("3", "none", "none"): "zero3",
+    ("3", "cpu", "cpu"): "zero3_offload",
+}
 _OFFLOADS = ("ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE", "ACCELERATE_DEEPSPEED_OFFLOAD_PARAM_DEVICE")
 
 
@@ -28,11 +37,16 @@ def with_accelerate(run: Mapping[str, Any], environment: Mapping[str, str], prob
                 f"{place} asks for {name}; models are spread by ZeRO here: accelerate launch --use_deepspeed"
             )
     if environment.get("ACCELERATE_USE_DEEPSPEED", "").lower() == "true":
-        asked = {"engine": "deepspeed", "deepspeed_config": _zero_file(environment)}
+        asked = {"engine": "deepspeed"}
+        if "deepspeed_config" not in run:
+            asked["deepspeed_config"] = _zero_file(environment, problems)
         if (engine := run.get("engine", "deepspeed")) != "deepspeed":
             problems.append(f"{place} asks for DeepSpeed, the recipe for run.engine={engine}; leave out one of the two")
-        if (norm := environment.get("ACCELERATE_GRADIENT_CLIPPING", "none")) != "none":
-            asked["max_grad_norm"] = float(norm)
+        norm = environment.get("ACCELERATE_GRADIENT_CLIPPING", "none")
+        try:
+            asked |= {} if norm == "none" else {"max_grad_norm": float(norm)}
+        except ValueError:
+            problems.append(f"{place} clips gradients at '{norm}', which is no number; set run.max_grad_norm")
     precision = environment.get("ACCELERATE_MIXED_PRECISION", "no")
     if precision in ("bf16", "fp16"):
         asked["amp"] = precision
@@ -45,11 +59,18 @@ def with_accelerate(run: Mapping[str, Any], environment: Mapping[str, str], prob
     return {**asked, **run}
 
 
-def _zero_file(environment: Mapping[str, str]) -> str:
-    """DeepSpeed's own file if accelerate has one, else ours of the same stage."""
+def _zero_file(environment: Mapping[str, str], problems: list[str]) -> str | None:
+    """DeepSpeed's own file if accelerate has one, else ours for the same stage and offloading; None with a problem."""
     own = environment.get("ACCELERATE_DEEPSPEED_CONFIG_FILE", "none")
     if own != "none":
         return own
     stage = environment.get("ACCELERATE_DEEPSPEED_ZERO_STAGE", "2")
-    offloads = any(environment.get(name, "none") != "none" for name in _OFFLOADS)
-    return f"projects/emovit/deepspeed/zero{f'{max(2, int(stage))}_offload' if offloads else stage}.json"
+    optimizer, parameters = (environment.get(name, "none") for name in _OFFLOADS)
+    if (name := _FILES.get((stage, optimizer, parameters))) is not None:
+        return f"projects/emovit/deepspeed/{name}.json"
+    problems.append(
+        f"accelerate launch asks for ZeRO {stage} with the optimizer offloaded to {optimizer} and parameters to "
+        f"{parameters}, for which there is no file in projects/emovit/deepspeed; give your own in "
+        "--deepspeed_config_file, or set run.deepspeed_config"
+    )
+    return None

@@ -32,7 +32,10 @@ def variables(*arguments: str) -> dict[str, str]:
         (["--zero_stage", "2"], {"deepspeed_config": "projects/emovit/deepspeed/zero2.json"}),
         (["--zero_stage", "3"], {"deepspeed_config": "projects/emovit/deepspeed/zero3.json"}),
         (
-            ["--zero_stage", "3", "--offload_param_device", "cpu", "--mixed_precision", "bf16"],
+            [
+                *("--zero_stage", "3", "--offload_param_device", "cpu", "--offload_optimizer_device", "cpu"),
+                *("--mixed_precision", "bf16"),
+            ],
             {"deepspeed_config": "projects/emovit/deepspeed/zero3_offload.json", "amp": "bf16"},
         ),
         (
@@ -45,6 +48,30 @@ def test_deepspeed_of_accelerate_is_the_engine(arguments: list[str], expected: d
     problems: list[str] = []
     found = with_accelerate({"seed": 1}, variables("--use_deepspeed", *arguments), problems)
     assert not problems and found == {"seed": 1, "engine": "deepspeed", **expected}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--zero_stage", "1", "--offload_optimizer_device", "cpu"], "ZeRO 1 with the optimizer offloaded to cpu"),
+        (["--zero_stage", "2", "--offload_optimizer_device", "nvme"], "offloaded to nvme and parameters to none"),
+        (["--zero_stage", "3", "--offload_optimizer_device", "cpu"], "offloaded to cpu and parameters to none"),
+    ],
+)
+def test_no_other_way_of_offloading_is_taken(arguments: list[str], message: str) -> None:
+    problems: list[str] = []
+    asked = variables("--use_deepspeed", *arguments)
+    with_accelerate({}, asked, problems)
+    assert len(problems) == 1 and message in problems[0]
+    with_accelerate({"deepspeed_config": "mine.json"}, asked, problems)
+    assert len(problems) == 1
+
+
+def test_clipping_is_a_number() -> None:
+    problems: list[str] = []
+    asked = {**variables("--use_deepspeed"), "ACCELERATE_GRADIENT_CLIPPING": "auto"}
+    assert "max_grad_norm" not in with_accelerate({}, asked, problems)
+    assert len(problems) == 1 and "'auto', which is no number; set run.max_grad_norm" in problems[0]
 
 
 def test_the_recipe_wins() -> None:

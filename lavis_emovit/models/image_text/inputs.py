@@ -162,9 +162,12 @@ class Inputs:
             self._core(use_cache=False, **run.inputs)
         ids_NT, mask_NT = text.pad(rows, self.pad_id, side="left")
         where_NT = text.pad(sources, 0, side="left")[0][:, :-1].to(self._device)
-        # [1, H, L, D] to [N, H, T - 1, D].
+        # [1, H, L, D] to [N, H, T - 1, D], in one piece: products of other tensors copy them at every step.
         layers = {
-            layer: (key[0][:, where_NT].transpose(0, 1), value[0][:, where_NT].transpose(0, 1))
+            layer: (
+                key[0][:, where_NT].transpose(0, 1).contiguous(),
+                value[0][:, where_NT].transpose(0, 1).contiguous(),
+            )
             for layer, (key, value) in row.cache.items()
         }
         prefix = SharedPrefix(layers, mask_NT[:, :-1].bool().to(self._device))

@@ -17,6 +17,7 @@ import importlib
 import importlib.util
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -120,13 +121,16 @@ def test_rewards_rise_with_answers_of_vllm(stand_in: type[StandIn]) -> None:
     check_rise(rewards_of(training, 25))
     (engine,) = stand_in.instances
     assert engine.options["enable_prompt_embeds"] and engine.options["max_model_len"] == 64
-    (batch,) = training.engine.prepare([training.batch])
-    (rollouts,) = batch["rollouts"]
     # A group is about its own image: image 1 is about fear.
-    answers = [rollouts.scores_of(group) for group in (0, 1)]
-    assert [len(some) for some in answers] == [8, 8]
-    for own, label in ((rollouts.texts[:8], "awe"), (rollouts.texts[8:], "fear")):
-        assert sum(text.startswith(label) for text in own) > 4, (label, own)
+    counts = Counter[tuple[int, str]]()
+    for _ in range(4):
+        (batch,) = training.engine.prepare([training.batch])
+        (rollouts,) = batch["rollouts"]
+        assert [len(rollouts.scores_of(group)) for group in (0, 1)] == [8, 8]
+        counts.update(
+            (place // 8, label) for place, text in enumerate(rollouts.texts) for label in WORDS if label in text
+        )
+    assert counts[0, "awe"] > 2 * counts[0, "fear"] and counts[1, "fear"] > 2 * counts[1, "awe"], counts
 
 
 def test_the_same_random_numbers_give_the_same_seeds(stand_in: type[StandIn]) -> None:

@@ -23,13 +23,14 @@ from safetensors import SafetensorError
 
 from lavis_emovit.errors import DataError, UserError
 from lavis_emovit.files import file_sha256, name_full_disk, obey_umask, sync_folder
-from lavis_emovit.own_files import Written, read_own_if_any
+from lavis_emovit.own_files import Written, read_own, read_own_if_any
 from lavis_emovit.paths import CHECKPOINT_NAME, MANIFEST_NAME, list_checkpoints
 from lavis_emovit.settings import FrozenModel
 
 logger = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
+_RESTORE = "Restore it from a copy, or use another checkpoint."
 _LEFTOVER_NAME = re.compile(r"ckpt-\d+\.(tmp|old|replaced)-[0-9a-f]+")
 
 
@@ -74,10 +75,15 @@ class _FileFacts(FrozenModel):
     sha256: str
 
 
-class _Stored(Written):
-    """The file `MANIFEST.json`; `sha256` is that of the rest."""
+class _Format(Written):
+    """What every version of `MANIFEST.json` has."""
 
     format: int
+
+
+class _Stored(_Format):
+    """The file `MANIFEST.json`; `sha256` is that of the rest."""
+
     sha256: str
     index_hash: str
     config_hash: str
@@ -136,13 +142,14 @@ def verify_checkpoint(path: Path) -> Manifest:
     if not path.is_dir():
         raise CheckpointError(f"{path}: no such checkpoint folder")
     try:
-        stored = read_own_if_any(manifest_path, _Stored, "Restore it from a copy, or use another checkpoint.")
+        stated = read_own_if_any(manifest_path, _Format, _RESTORE)
+        if stated is None:
+            raise CheckpointError(f"{manifest_path}: missing, so the save was not finished")
+        if stated.format != FORMAT_VERSION:
+            raise CheckpointError(f"{manifest_path}: format {stated.format}, this version reads {FORMAT_VERSION}")
+        stored = read_own(manifest_path, _Stored, _RESTORE)
     except DataError as error:
         raise CheckpointError(str(error)) from None
-    if stored is None:
-        raise CheckpointError(f"{manifest_path}: missing, so the save was not finished")
-    if stored.format != FORMAT_VERSION:
-        raise CheckpointError(f"{manifest_path}: format {stored.format}, this version reads {FORMAT_VERSION}")
     body = stored.model_dump(exclude={"sha256"})
     if stored.sha256 != _body_hash(body):
         raise CheckpointError(f"{manifest_path}: damaged: its content does not match its own sha256")

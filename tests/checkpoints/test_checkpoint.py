@@ -117,6 +117,14 @@ def test_a_manifest_edited_by_hand_is_refused(tmp_path: Path) -> None:
         cp.verify_checkpoint(path)
 
 
+def test_a_manifest_of_a_later_version_is_refused_by_its_format(tmp_path: Path) -> None:
+    """Whatever keys that version has."""
+    path = save(tmp_path)
+    (path / cp.MANIFEST_NAME).write_text(json.dumps({"format": 9, "weights": "elsewhere"}))
+    with pytest.raises(cp.CheckpointError, match=f"format 9, this version reads {cp.FORMAT_VERSION}"):
+        cp.verify_checkpoint(path)
+
+
 def test_newest_that_verifies_is_taken_and_the_rest_explained(tmp_path: Path) -> None:
     for step in (3, 20, 100):
         save(tmp_path, step)

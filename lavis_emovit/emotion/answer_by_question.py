@@ -8,6 +8,8 @@ Five kinds of sentences are read, and only if all of a kind agree:
 - the absence of an emotion, for "Which emotion is absent?" ("The emotion of fear is absent.");
 - the emotion of each image, for "Which image evokes fear?" ("The first image evokes fear. The second evokes joy.").
 
+Words that deny or doubt without "not" choose nothing, nor does a comparison in another order than the question's.
+
 Images are spelled `image1` and `image2` in questions, answers and options alike.
 """
 
@@ -41,8 +43,20 @@ _INVERTED = re.compile(
 _REASON = re.compile(r",\s*(?:which|as|because|since|while|whereas|but|although)\b")
 _HEDGE = re.compile(r"\b(?:may|might|could|would|should|can|whether|if|possibly|perhaps|seems?|appears?\s+to|likely)\b")
 _NEGATION = re.compile(r"\b(?:not|no|never|neither|nor|none|without|cannot|lack(?:s|ing)?|absent|absence)\b|n't\b")
+# Words that deny or doubt without "not"; a sentence with one of them claims nothing.
+_DOUBT = re.compile(
+    r"\b(?:hardly|rarely|barely|scarcely|seldom|(?<!a )(?:little|few)|only|false|untrue|wrong\w*|incorrect\w*|mistaken|"
+    r"doubt\w*|den(?:y|ies|ied|ying)|fail(?:s|ed|ing|ure)?|instead|rather|far\s+from|devoid|unlikely|unable|nothing)\b"
+)
+_CONTRAST = re.compile(r"\b(?:instead|rather)\b")
+# Relations of two things, where the order of words decides: "anger is more prominent than fear".
+_RELATES = re.compile(
+    r"\b(?:more|less|fewer|than|higher|lower|stronger|weaker|greater|better|worse|compar\w+|surpass\w*|exceed\w*|"
+    r"outweigh\w*|overshadow\w*|dominates?|prefer\w*|by|over|above|below|before|after|follow\w*|caus\w+|lead\w*)\b"
+)
 _LEADING = re.compile(r"\s*(?:-\s*)?(?P<said>yes|no)\s*[,:]\s*")
 _SAID = re.compile(r"(?:^|[.!?\n:])[\s\-]*(?P<said>yes|no)\b(?=\s*(?:[.,:!\n]|$))")
+_UNCLEAR = "unclear"
 _MIN_WORDS = 2
 # Words that a statement may leave out or replace: of grammar, of images, and verbs of evoking.
 _FREE = frozenset(
@@ -58,6 +72,7 @@ _BOTH = re.compile(r"\b(?:both|each|two|all|neither)\b")
 _OF_IMAGE = re.compile(r"\b(?P<image>image[1-4])\b[^.:!?\n]{0,60}:\s*(?P<said>yes|no)\b(?=[.,!\s]|$)")
 # "Which emotion is absent?", and how an answer says so.
 _ABSENT = re.compile(r"\b(?:absent|missing|lacking|unaroused|not\s+(?:evoked|present|aroused|conveyed|expressed))\b")
+_TAKES_BACK = re.compile(r"\b(?:but|however|while|whereas|although|though|except|unless|present)\b")
 _WHICH_EMOTION = re.compile(r"\b(?:which|what)\b[^?,]{0,40}\bemotions?\b")
 
 # Which image evokes an emotion? Not the one that evokes more or least of it.
@@ -66,6 +81,7 @@ _COMPARES = re.compile(
     r"no|without|absent|missing|never|lack\w*|arousal|valence|dominance)\b"
 )
 _WHICH = re.compile(r"\bwhich\b[^?]*\b(?:image|images|picture|pictures|one|figure)\b")
+_NAMES_EMOTIONS = re.compile(r"\bemotions?\s+(?:of|is|are)\b")
 _SAME = re.compile(r"\s*(?:this|it|its)\b")
 _GROUP = re.compile(r"\b(?:both|neither)\s+images?\b|\b(?:both|neither)\s+of\b")
 
@@ -101,15 +117,15 @@ def option_by_question(
         kinds = [functools.partial(_restated, parts, restatement, claim_of) for parts in (sentences, clauses)]
     for found in kinds:
         if claims := found():
-            return claims.pop() if len(claims) == 1 else None
+            return claims.pop() if len(claims) == 1 and _UNCLEAR not in claims else None
     if set(texts) == {"yes", "no"}:
         said = _yes_or_no(plain, question)
         return None if said is None else str(texts.index(said))
-    if _WHICH_EMOTION.search(question) and _ABSENT.search(question):
-        absent = {one for sentence in sentences if _ABSENT.search(sentence) for one in _mentioned(sentence, words)}
-        return absent.pop() if len(absent) == 1 else None
-    image = _image_of_emotion(sentences, question) if {"image1", "image2"} <= set(texts) else None
-    return None if image is None else str(texts.index(image))
+    if asks_what_is_absent(question):
+        return _absent(sentences, set(_IMAGE.findall(question)), words)
+    image = _images_of_emotion(sentences, question) if {"image1", "image2"} <= set(texts) else None
+    places = [place for place, text in enumerate(texts) if image in (text, *text.split()[:1])]
+    return str(places[0]) if len(places) == 1 else None
 
 
 def _directions(sentences: Sequence[str], question: str, texts: Sequence[str]) -> set[str | None]:
@@ -121,9 +137,32 @@ def _directions(sentences: Sequence[str], question: str, texts: Sequence[str]) -
         about, is_more = _subjects(sentence), bool(_MORE.search(sentence))
         if len(about) != 1 or len(set(_IMAGE.findall(sentence))) != 2 or is_more == bool(_LESS.search(sentence)):
             continue
-        if not dimensions.isdisjoint(_DIMENSION.findall(sentence)) and not _NEGATION.search(sentence):
+        if not dimensions.isdisjoint(_DIMENSION.findall(sentence)) and not _doubts(sentence):
             claims.add(ends[0 if is_more == (about == asked_about) else 1][0])
     return claims
+
+
+def asks_what_is_absent(question: str) -> bool:
+    return bool(_WHICH_EMOTION.search(question) and _ABSENT.search(question))
+
+
+def _absent(sentences: Sequence[str], asked_about: set[str], words: Words) -> str | None:
+    """The one option that sentences call absent, if nothing takes it back."""
+    absent: set[str] = set()
+    for sentence in sentences:
+        claim, num_absences = _ABSENT.subn("", sentence)
+        if not num_absences:
+            continue
+        about = set(_IMAGE.findall(sentence))
+        of_one_image = len(about) == 1 and not about <= asked_about
+        if num_absences > 1 or of_one_image or _TAKES_BACK.search(claim) or _doubts(claim):
+            return None
+        absent |= _mentioned(sentence, words)
+    return absent.pop() if len(absent) == 1 else None
+
+
+def _doubts(text: str) -> bool:
+    return bool(_NEGATION.search(text) or _DOUBT.search(text) or _HEDGE.search(text))
 
 
 def _mentioned(sentence: str, words: Words) -> set[str]:
@@ -131,7 +170,8 @@ def _mentioned(sentence: str, words: Words) -> set[str]:
 
 
 def _restated(parts: Sequence[str], restatement: Restatement, claim_of: Callable[[str], str | None]) -> set[str | None]:
-    return {claim_of(part) for part in parts if restatement.matches(part)} - {None}
+    claims = {part: claim_of(part) for part in parts if restatement.matches(part)}
+    return {_UNCLEAR if _DOUBT.search(part) else claim for part, claim in claims.items() if claim is not None}
 
 
 def _comparisons(parts: Sequence[str], asked_about: set[str], texts: Sequence[str], words: Words) -> set[str | None]:
@@ -178,7 +218,7 @@ def _yes_or_no(plain: str, question: str) -> str | None:
     if not said and _BOTH.search(asked) and len(by_image) > 1:
         said = {"no" if "no" in by_image.values() else "yes"}
     said |= {match["said"] for match in _SAID.finditer(plain)} if said and not by_image else set()
-    return said.pop() if len(said) == 1 else None
+    return said.pop() if len(said) == 1 and _UNCLEAR not in said else None
 
 
 def _statements(plain: str) -> Iterator[str]:
@@ -198,9 +238,19 @@ def _stated(sentence: str, wanted: frozenset[str], *, is_of_both: bool, asked: s
         return None
     if not set(_IMAGE.findall(clause)) <= set(_IMAGE.findall(asked)):
         return None  # about one image
+    if _DOUBT.search(sentence):
+        return _UNCLEAR
+    if (_RELATES.search(asked) or _RELATES.search(clause)) and _in_order(clause, wanted) != _in_order(asked, wanted):
+        return _UNCLEAR
     count = len(_NEGATION.findall(clause))
     stated = None if count > 1 else "no" if count else "yes"
     return None if leading and leading["said"] != stated else stated
+
+
+def _in_order(clause: str, wanted: frozenset[str]) -> list[str]:
+    """The wanted words and the images of a clause, as they follow each other."""
+    words = (_ALIKE.get(stem, stem) for stem in map(_stem, re.findall(r"image[1-4]|[a-z]+", clause)))
+    return [word for word in words if word in wanted or _IMAGE.fullmatch(word)]
 
 
 def _content(text: str) -> frozenset[str]:
@@ -212,20 +262,28 @@ def _stem(word: str) -> str:
     return re.sub(r"(?:ing|ed|es|s)$", "", word)
 
 
-def _image_of_emotion(sentences: Sequence[str], question: str) -> str | None:
-    """The one image that the answer says evokes the emotion, if it also describes the other one."""
+def _images_of_emotion(sentences: Sequence[str], question: str) -> str | None:
+    """`image1`, `image2`, `both` or `neither`: where the answer says that the emotion is evoked.
+
+    One image counts if the other is described too, and neither of them if the emotions of both are named in as many
+    words ("evokes the emotions of anger and disgust").
+    """
     forms = _forms_of(frozenset(WORD.findall(question)))
     if forms is None or not _WHICH.search(question) or _COMPARES.search(question):
         return None
     named = Words()
     named.update({tuple(WORD.findall(form)): "asked" for form in forms})
     described: set[str] = set()
+    named_of: set[str] = set()
     claiming: set[str] = set()
     denying: set[str] = set()
     subject: str | None = None
     for clause in (clause for sentence in sentences for clause in _CLAUSE.split(sentence)):
         about = _subjects(clause)
         status = running_text_answer(Text(clause, named)).status
+        doubt = _DOUBT.search(_CONTRAST.sub("", clause) if status == "negated" else clause)
+        if doubt and status != "invalid":
+            return None
         if len(about) > 1 or _GROUP.search(clause):
             if status == "ok":
                 return None
@@ -235,11 +293,17 @@ def _image_of_emotion(sentences: Sequence[str], question: str) -> str | None:
             described.add(subject)
         elif not _SAME.match(clause):
             continue
+        if subject is not None and _NAMES_EMOTIONS.search(clause) and not doubt:
+            named_of.add(subject)
         if subject is not None and status in ("ok", "ambiguous"):
             claiming.add(subject)
         elif subject is not None and status == "negated":
             denying.add(subject)
-    return claiming.pop() if len(claiming) == 1 and not claiming & denying and len(described) > 1 else None
+    if claiming & denying:
+        return None
+    if not claiming:
+        return "neither" if len(named_of) > 1 and not denying else None
+    return ("both" if len(claiming) > 1 else claiming.pop()) if len(described) > 1 else None
 
 
 @functools.lru_cache(maxsize=512)

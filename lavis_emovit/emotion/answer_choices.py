@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from lavis_emovit.emotion import answer_phrases as phrases
-from lavis_emovit.emotion.answer_by_question import SENTENCE_END, option_by_question
+from lavis_emovit.emotion.answer_by_question import SENTENCE_END, asks_what_is_absent, option_by_question
 from lavis_emovit.emotion.answer_claims import (
     WORD,
     AnswerStatus,
@@ -199,6 +199,8 @@ def read_choice(
     if answer.status == "invalid" and (word := plain.strip(" .!").casefold()) in _COMMON:  # "Both."
         by_word = {index for index, option in enumerate(asked.texts) if option.split()[:1] == [word]}
         answer = EmotionAnswer(str(by_word.pop()), "ok") if len(by_word) == 1 else answer
+    if question is not None and "nothing but" in plain.casefold() and asks_what_is_absent(question.casefold()):
+        return _AMBIGUOUS  # only this emotion is there, or only this one is absent
     if answer.status != "ok" and question is not None:
         spelt = _IMAGE.sub(_image_name, normalised(question)).casefold()
         about = spelt, asked.texts, asked.words, functools.partial(_claim_of, asked=asked)

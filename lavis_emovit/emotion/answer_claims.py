@@ -25,6 +25,7 @@ _EMPHASIS = str.maketrans("*`#~|", "     ")
 _DASH = re.compile(r"\s(?:-{1,2}|\u2013)\s")
 WORD = re.compile(r"\w+(?:'\w+)*")
 _PLURAL = re.compile(r"\s+(?:are|were|do|did|have)(?:\s+(?:both|all))?(?:\s+(?:not|absent|missing)\b|n't\b)")
+_NOT_ABSENT = re.compile(r"\s+(?:are|were)(?:\s+(?:both|all))?(?:\s+not|n't)\s+(?:absent|missing|lacking)\b")
 _MAX_LIST = 120  # characters behind a label in which another one may follow
 
 
@@ -395,6 +396,7 @@ def denied_mentions(text: Text) -> set[_Mention]:
     for earlier, later in pairs:
         if earlier in denied:
             denied.add(later)
+    denied -= {later for _, later in pairs if _NOT_ABSENT.match(text.plain, later.end)}
     for cue in phrases.DENIED_LIST.finditer(text.plain):
         first, end = (bisect.bisect_left(mention_starts, position) for position in cue.span())
         denied.update(text.mentions[first:end])

@@ -12,7 +12,7 @@ from __future__ import annotations
 import pytest
 
 from lavis_emovit.emotion.answer_options import option_marks
-from lavis_emovit.emotion.answers import EmotionAnswer, read_emotion
+from lavis_emovit.emotion.answers import EmotionAnswer, read_choice, read_emotion
 from lavis_emovit.emotion.labels import get_label_set
 from lavis_emovit.errors import DataError
 from lavis_emovit.evaluation.metrics.original_rule import read_emotion_original
@@ -161,3 +161,9 @@ def test_invalid_options_and_marks_are_rejected():
 @pytest.mark.parametrize(("text", "label"), ORIGINAL_ANSWERS)
 def test_the_published_rule(text, label):
     assert read_emotion_original(text, get_label_set("mikels8").labels) == label
+
+
+@pytest.mark.parametrize("options", [{"A": "x", "a": "y"}, {"1": "x", "01": "y"}, {"B": "x", "C": "y", "b": "z"}])
+def test_marks_that_repeat_are_refused(options):
+    with pytest.raises(DataError, match="several options have the mark"):
+        read_choice("A", options)

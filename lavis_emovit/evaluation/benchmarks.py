@@ -170,6 +170,8 @@ class BenchmarkSettings(Settings):
     def _personas_of_a_file(cls, values: Any) -> Any:
         if not isinstance(values, dict) or not isinstance(values.get("personas"), str):
             return values
+        if values.get("persona_texts"):
+            raise ValueError("persona_texts: the file of `personas` has the texts; remove one of the two")
         texts = read_personas(values["personas"])
         return {**values, "personas": (NO_PERSONA, *texts), "persona_texts": texts}
 
@@ -179,6 +181,8 @@ class BenchmarkSettings(Settings):
     @classmethod
     def _personas_exist(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         texts = info.data.get("persona_texts", {})
+        if NO_PERSONA in texts:
+            raise ValueError(f"persona_texts: '{NO_PERSONA}' is no persona and has no text; name yours otherwise")
         for name in value:
             if name not in PERSONAS and name not in texts and len(name.split()) < 2:
                 known = nearest_name(name, list(PERSONAS))

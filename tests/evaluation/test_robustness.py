@@ -88,6 +88,15 @@ def test_personas_and_modes_are_in_the_question():
     assert not {"personas", "modes", "confidence", "axes", "wheels"} & set(BenchmarkSettings(dataset="x").model_dump())
 
 
+def test_texts_of_personas_replace_neither_none_nor_a_file(tmp_path):
+    with pytest.raises(ValueError, match="'none' is no persona"):
+        BenchmarkSettings(dataset="x", persona_texts={"none": "You are a cook."}, personas=["none"])
+    path = tmp_path / "some.csv"
+    path.write_text("text,id\nYou are a cook.,cook\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="remove one of the two"):
+        BenchmarkSettings(dataset="x", personas=str(path), persona_texts={"cook": "You are a nun."})
+
+
 PERSONA_FILES = {
     "people.json": '[{"id": "cook", "text": "You are a cook."}, {"id": 7, "text": " You are\\na monk. "}]',
     "people.yaml": "- {id: cook, text: You are a cook.}\n- {id: 7, text: You are a monk.}\n",

@@ -154,6 +154,8 @@ class Tasks:
 
     def images(self, doc: Mapping[str, Any]) -> list[Image.Image]:
         """The upright RGB images of a question; `filename` is the file of each."""
+        if "images" not in doc:  # earlier exports had one `image`
+            raise DataError(f"{self.folder}: a question has no `images`; export the suite again")
         found = []
         for path in (self.folder / name for name in doc["images"]):
             found.append(decode_image(read_file(path)))

@@ -38,6 +38,7 @@ from lavis_emovit.cli.main import main
 from lavis_emovit.clips.clip import Clip
 from lavis_emovit.errors import ConfigError, DataError
 from lavis_emovit.evaluation.hosts.export import export_suite
+from lavis_emovit.evaluation.hosts.lmms_tasks import Tasks
 from lavis_emovit.evaluation.predictions import read_predictions
 from lavis_emovit.evaluation.suite.benchmark_data import OpenBenchmark, open_benchmarks
 from lavis_emovit.evaluation.suite.suite import run_suite
@@ -281,3 +282,8 @@ def test_the_command(recipe, tmp_path, capsys):
     assert "--include_path tasks --tasks emovit_set" in capsys.readouterr().out
     assert main(["suite", "export", path, "--to", "lmms-eval", "--out", "tasks"]) == 2
     assert "already has content" in capsys.readouterr().err
+
+
+def test_a_folder_exported_with_one_image_a_question_is_named(tmp_path):
+    with pytest.raises(DataError, match="export the suite again"):
+        Tasks(tmp_path).images({"image": "images/1.png"})

@@ -27,6 +27,11 @@ _ANY_STATEMENT = Statement(text="It evokes awe.", is_correct=True)
 _DEFAULT_RANKED = 3
 
 
+def shows_joined_pair(record: EmotionRecord, *, is_joined: bool) -> bool:
+    """Whether one image shows the two of a record; shards of earlier versions have no `pair`, and pairs joined."""
+    return is_joined if record.pair is not None else record.extra.get("num_images") == 2
+
+
 def own_question(
     record: EmotionRecord,
     truth: Truth,
@@ -44,7 +49,7 @@ def own_question(
     """
     number, prompt, kind = variant.wording - 1, benchmark.prompt, benchmark.kind
     by_likelihood = method != "generation"
-    note = (wordings.PAIR_NOTE if record.pair is not None and is_joined else "") + variant.opening
+    note = (wordings.PAIR_NOTE if shows_joined_pair(record, is_joined=is_joined) else "") + variant.opening
     more = wordings.CONFIDENCE_REQUEST if benchmark.confidence and not by_likelihood else ""
     prefix = prompt.answer_prefix or "" if prompt is not None else ""
     if kind == "choice":

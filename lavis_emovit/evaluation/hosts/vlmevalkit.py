@@ -18,6 +18,7 @@ from lavis_emovit.emotion.labels import LabelSet
 from lavis_emovit.emotion.questions import BARE_QUESTIONS, BARE_STATEMENT, PAIR_NOTE, STATEMENT_ANSWERS
 from lavis_emovit.evaluation.adapters.base import Item
 from lavis_emovit.evaluation.benchmarks import BenchmarkSettings, Kind, record_subject
+from lavis_emovit.evaluation.own_questions import shows_joined_pair
 from lavis_emovit.evaluation.suite.benchmark_data import OpenBenchmark
 from lavis_emovit.evaluation.truths import Truth
 from lavis_emovit.records import AnsweredQuestion, Statement
@@ -88,7 +89,7 @@ def _most_options(benchmark: OpenBenchmark) -> int:
 
 def _rows(benchmark: OpenBenchmark, item: Item) -> Iterator[_Row]:
     record, variant = item.record, benchmark.settings.variants[0]
-    note = PAIR_NOTE if record.pair is not None and _joins(benchmark) else ""
+    note = PAIR_NOTE if shows_joined_pair(record, is_joined=_joins(benchmark)) else ""
     for truth in item.truth.each:
         if isinstance(truth.asked, Statement):
             right = STATEMENT_ANSWERS[0 if truth.asked.is_correct else 1]

@@ -26,6 +26,7 @@ from published_copies import DRAWERS
 from tiny_families import make_llava15
 
 from lavis_emovit.evaluation.adapters.lavis_model import LavisModel
+from lavis_emovit.evaluation.own_questions import shows_joined_pair
 from lavis_emovit.evaluation.predictions import read_predictions
 from lavis_emovit.evaluation.suite.recipe import load_suite
 from lavis_emovit.evaluation.suite.requests import prepare
@@ -129,3 +130,13 @@ def test_a_box_outside_of_its_image_is_an_error_of_its_row(make_records, tmp_pat
     record = record.model_copy(update={"pair": [(0, 0, 2, 2), (5000, 0, 5001, 2)]})
     problem = prepare(Item(record, data, Truth()), Several()).problem
     assert problem.startswith("the box (5000, 0, 5001, 2) has no area in the image")
+
+
+def test_pairs_of_earlier_shards_are_joined_and_say_so(make_records, tmp_path):
+    (record,) = make_records(tmp_path, 1)
+    boxes = ((0, 0, 2, 2), (2, 0, 4, 2))
+    for more, is_joined, expected in (
+        ({"extra": {"num_images": 2}}, False, True), ({}, True, False),
+        ({"pair": boxes}, False, False), ({"pair": boxes, "extra": {"num_images": 2}}, True, True),
+    ):  # fmt: skip
+        assert shows_joined_pair(record.model_copy(update=more), is_joined=is_joined) is expected

@@ -94,7 +94,7 @@ def _feature(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[
         schema = definitions[schema["$ref"].rpartition("/")[2]]
     if schema["type"] == "array":
         item = _feature(schema["items"] if "items" in schema else schema["prefixItems"][0], definitions)
-        return {"list": item["dtype"] if "dtype" in item else item["struct"]}
+        return {"list": item.get("dtype", item.get("struct", item))}  # a list of lists has itself
     if schema["type"] != "object":
         return {"dtype": _DTYPES[schema["type"]]}
     if "properties" not in schema:

@@ -66,9 +66,15 @@ def parse_as(content: str | bytes, kind: type[T]) -> T:
     """As `parse_own`; ValueError without a place."""
     text = _decoded(content)
     checked_json(text)
-    # From the text, because strict models take a JSON list for a tuple, but no Python list.
+    # From the text, because strict models take a JSON list for a tuple, but no Python list. Models that look at their
+    # content before the fields are read, as settings do, have Python lists from then on.
     adapter: TypeAdapter[T] = _adapter(kind)  # type: ignore[arg-type]
-    return adapter.validate_json(text, strict=True)
+    return adapter.validate_json(text, strict=not _looks_first(kind))
+
+
+def _looks_first(kind: Any) -> bool:
+    decorators = getattr(kind, "__pydantic_decorators__", None)
+    return decorators is not None and any(one.info.mode == "before" for one in decorators.model_validators.values())
 
 
 def reason_of(error: ValueError) -> str:

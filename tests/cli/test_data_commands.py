@@ -22,6 +22,7 @@ from PIL import Image
 
 from lavis_emovit import records
 from lavis_emovit.cli.main import main
+from lavis_emovit.errors import DataError
 from lavis_emovit.records import EmotionRecord, image_root_of, read_records, write_records
 from lavis_emovit.sources import splits
 
@@ -80,9 +81,13 @@ def test_a_records_file_remembers_the_folder_of_its_images(emovit, abstract, tmp
     assert main(["generate", "attributes", str(out), "--out", str(tmp_path / "made")]) == 0
     assert emovit("verify", tmp_path / "made" / "records.jsonl", "--strict")[0] == 0
     # Without a summary, or with a folder that is gone, paths start at the file.
-    for content in ("{}", "[", '{"image_root": "gone"}', '{"image_root": 3}'):
+    for content in ("{}", '{"image_root": "gone"}'):
         out.with_suffix(".summary.json").write_text(content)
         assert image_root_of(out) == out.parent
+    for content in ("[", '{"image_root": 3}'):
+        out.with_suffix(".summary.json").write_text(content)
+        with pytest.raises(DataError, match=r"records\.summary\.json: damaged: .*emovit data images"):
+            image_root_of(out)
 
 
 def test_an_import_without_records_is_refused_with_the_reason(emovit, tmp_path):

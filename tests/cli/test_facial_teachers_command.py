@@ -389,7 +389,7 @@ def test_errors_say_what_to_do(emovit, tmp_path, photos, two_fakes, monkeypatch)
     assert code == 2 and "would be replaced" in errors
     (tmp_path / "out" / "answers.jsonl").write_text("{}\n")
     code, _, errors = emovit("facial", "annotate", folder, "--teacher", "happy-fake", *out)
-    assert code == 2 and "answers.jsonl:1: not an answer of a teacher" in errors
+    assert code == 2 and "answers.jsonl:1: damaged: teacher: Field required. Remove the line" in errors
     for name in ("tuned:runs/a", "chat:gpt"):
         code, _, errors = emovit("facial", "detect", folder, "--teacher", name, *out)
         assert code == 2 and f"{name} finds no faces; use it with `emovit facial annotate`" in " ".join(errors.split())

@@ -50,7 +50,7 @@ class Watches(LavisModel):
 @pytest.fixture
 def model() -> PageModel:
     files = SimpleNamespace(model={}, datasets={})
-    tuned: Any = SimpleNamespace(adapter=Watches({"num_frames": 4}), files=files, label_set=LABELS)
+    tuned: Any = SimpleNamespace(adapter=Watches({"num_frames": 4}), files=files, label_set=LABELS, box=None)
     asked = PredictionSettings((Asking("emotion", EMOTION, "likelihood", LABELS),))
     return PageModel("m", tuned, asked, None, None, frozenset())
 

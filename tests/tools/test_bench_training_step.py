@@ -67,6 +67,6 @@ def test_operations_by_hand(tool):
     vision_layer = 3 * 32 * 32 + 3 * 32 + 32 * 32 + 32 + 2 * 32 * 64 + 64 + 32 + 4 * 32
     vision = 2 * 2 * vision_layer * 5
     attention, feed_forward = 4 * (32 * 32 + 32) + 64, 2 * 32 * 64 + 64 + 32 + 64
-    # Two layers, the first of which looks at the picture; 2 x 4 query tokens and 4 words.
-    qformer = 6 * 2 * (attention + feed_forward) * (8 + 4) + 6 * attention / 2 * (4 + 5) * 2
+    # Two layers, the first of which looks at the picture; 2 x 4 query tokens and 4 words, and 5 patches once.
+    qformer = 6 * 2 * (attention + feed_forward) * (8 + 4) + 6 * attention / 2 * (4 * 2 + 5)
     assert tool.useful_flops(model, [batch]) == pytest.approx(language + vision + qformer)

@@ -203,7 +203,7 @@ def test_a_damaged_unfinished_file_is_named(tmp_path: Path, line: str) -> None:
     PredictionFile(tmp_path / "a.csv", [InputImage("a.jpg", bytes)], {}).close()
     with (tmp_path / "a.csv.unfinished").open("a") as file:
         file.write(f"{line}\n")
-    with pytest.raises(UserError, match=r"a\.csv\.unfinished, line 2: not a row of predictions"):
+    with pytest.raises(UserError, match=r"a\.csv\.unfinished:2: damaged: .*Delete this line, or the file"):
         PredictionFile(tmp_path / "a.csv", [InputImage("a.jpg", bytes)], {})
 
 

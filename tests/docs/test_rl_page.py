@@ -1,4 +1,4 @@
-"""The seconds of rewards in docs/rl.md are those of the benchmark."""
+"""The seconds of rewards and the speed of sampling in docs/rl.md are those of the benchmarks."""
 
 from __future__ import annotations
 
@@ -26,3 +26,15 @@ def test_seconds_of_rewards():
     for name, value in slow.items():
         assert f"`{name}` {value:.1f} s" in page
     assert f"all sixteen rewards that ask nobody {together:.1f} s" in page
+
+
+def test_speed_of_sampling():
+    page = " ".join((ROOT / "docs" / "rl.md").read_text(encoding="utf-8").split())
+    result = json.loads((ROOT / "benchmarks" / "rollouts.json").read_text(encoding="utf-8"))
+    ratios = {case["tokens"]: case["ratio"] for case in result["cases"]}
+    assert (result["group"], result["shapes"]["name"], set(ratios)) == (8, "100m", {16, 64})
+    assert (
+        f"{ratios[16]:.1f} times as fast as TRL's own with answers of 16 tokens, and {ratios[64]:.1f} times with"
+        in page
+    )
+    assert min(ratios.values()) >= 2  # the target

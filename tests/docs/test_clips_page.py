@@ -25,13 +25,16 @@ def test_figures_of_training():
     page = " ".join((ROOT / "docs" / "clips.md").read_text(encoding="utf-8").split())
     found = json.loads((ROOT / "benchmarks" / "clip_training.json").read_text(encoding="utf-8"))
     assert (found["frames"], found["questions"]) == (8, 4)
-    tiny, small = (found["models"][name] for name in ("emovit_tiny", "emovit_small"))
+    tiny, small, llava = (found["models"][name] for name in ("emovit_tiny", "emovit_small", "llava15"))
+    for row in (tiny, small, llava):
+        assert row["loss_difference"] < 1e-4
+    shares = [f"{row['encoder_share_of_plain']:.0%}".replace("%", " %") for row in (tiny, small)]
     assert f"it is {tiny['times_as_fast']:.1f} times as fast for `emovit_tiny`" in page
-    assert f"encoder takes {tiny['encoder_share_of_plain']:.0%}".replace("%", " %") in page
+    assert f"encoder takes {shares[0]}" in page
     assert (
-        f"and {small['times_as_fast']:.1f} times for `emovit_small` ({small['encoder_share_of_plain']:.0%}".replace(
-            "%", " %"
-        )
+        f"and {small['times_as_fast']:.1f} times for `emovit_small` ({shares[1]}): models with a Q-Former do not"
         in page
     )
-    assert max(tiny["times_as_fast"], small["times_as_fast"]) < 2 and tiny["loss_difference"] < 1e-4
+    assert f"196 tokens a frame, the step is {llava['times_as_fast']:.1f} times as fast" in page
+    # "models with a Q-Former do not reach the target", which is 2.
+    assert max(tiny["times_as_fast"], small["times_as_fast"]) < 2 <= llava["times_as_fast"]

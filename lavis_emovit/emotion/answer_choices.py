@@ -182,6 +182,8 @@ def read_choice(
     asked = _asked(tuple(options.items()) if isinstance(options, Mapping) else tuple(options))
     plain = _plain(text, asked)
     candidate = _CANDIDATE.search(plain)
+    if candidate and len(marks := phrases.marks_before_the_others(plain) & asked.marks.keys()) == 1:
+        return ChoiceAnswer("ok", asked.marks[marks.pop()])
     if found := _named(plain, asked, candidate):
         if conflict == "mark":
             found = {_contradicted(index) if index < _SEVERAL else index for index in found}

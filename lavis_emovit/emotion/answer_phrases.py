@@ -395,3 +395,21 @@ _IDIOMS_OF_WORD: dict[str, list[int]] = {}
 for _number, _pattern in enumerate(IDIOMS):
     for _word in _needed(_pattern):
         _IDIOMS_OF_WORD.setdefault(_word, []).append(_number)
+
+
+# "The other options do not evoke fear": the marks before it are what the answer chose.
+_OTHERS = re.compile(
+    r"\b(?:the\s+)?(?:other|remaining)\s+(?:options?|choices?|answers?)\s+"
+    r"(?:(?:do|does|are|is|were|was|can)(?:\s*not\b|n't\b)|(?:are|is)\s+(?:incorrect|wrong|false)\b)",
+    re.I,
+)
+_DENIES = re.compile(r"\b(?:not|no|never|neither|incorrect|wrong|false|unlikely)\b|n't\b", re.I)
+_MARKED = re.compile(r"(?<![\w'])[(\[]?([A-Za-z])[:.)\]]")
+
+
+def marks_before_the_others(plain: str) -> set[str]:
+    """The marks in lower case, with a colon, a full stop or a bracket, before a sentence that denies the other options;
+    none without such a sentence, or where something is denied before it."""
+    others = _OTHERS.search(plain)
+    before = plain[: others.start()] if others is not None else ""
+    return set() if _DENIES.search(before) else {mark.casefold() for mark in _MARKED.findall(before)}

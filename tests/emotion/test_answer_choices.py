@@ -230,6 +230,18 @@ def test_status_and_index_unpack():
     assert read_choice("(b)", EMOTIONS).index == 1
 
 
+@pytest.mark.parametrize(
+    ("text", "outcome"),
+    [
+        ("In these ways: C: Awe. The other options do not fit. A: Anger. B: Fear.", 2),
+        ("B. Fear fits. The other answers are incorrect, such as C. Awe.", 1),
+        ("A: Anger and B: Fear fit. The other options do not fit.", AMBIGUOUS),
+    ],
+)
+def test_what_is_before_the_denial_of_the_others_is_chosen(text, outcome):
+    assert read_choice(text, ["Anger", "Fear", "Awe"]) == expected(outcome)
+
+
 CONFLICTS = [(EMOTIONS, "D: Joy", 3), (YES_NO, "A: No.", 0), (EMOTIONS, "The answer is D: Joy", 3)]
 
 
@@ -521,7 +533,7 @@ def test_published_verdicts(model):
     assert overlooked <= set(unread_at_all)
     num_answers = len(rows) - len(unread_at_all) + len(overlooked)
     differing_there = len(set(differing_at_all) - (set(unread_at_all) - overlooked))
-    assert len(overlooked) <= 0.01 * num_answers and differing_there <= 0.011 * num_answers
+    assert len(overlooked) <= 0.01 * num_answers and differing_there <= 0.01 * num_answers
     same_there = f"{1000 * (num_answers - differing_there) // num_answers / 10:.1f} %"  # rounded down
     unread_there = f"{100 * len(overlooked) / num_answers:.1f} %"
     line = f"| {model} | {len(unread_at_all)} | {num_answers:,} | {unread_there} | {same_there} |"

@@ -66,7 +66,7 @@ def without_thoughts(text: str) -> str:
 
     Reasoning models often send only the closing tag. Reasoning without an end was cut off, so no reply follows.
     """
-    return _THOUGHT.sub("", text) if any(sign in text for sign in "<[\u25c1") else text
+    return _THOUGHT.sub("", text) if "<" in text or "[" in text or "\u25c1" in text else text
 
 
 def _without_secrets(url: re.Match[str]) -> str:

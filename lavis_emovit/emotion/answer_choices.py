@@ -62,7 +62,8 @@ _MARK = re.compile(
     re.I,
 )
 _PAIR = re.compile(
-    r"(?<![\w'&])(?<!image )(?<!figure )(?<!picture )(?P<mark>[a-z]|\d{1,2})[\"')\]}]*\s*(?:[:.)\]\-=]|(?<=[)\]]))",
+    r"(?<![\w'&])(?P<mark>[a-z]|\d{1,2})(?!\w)(?<!image \w)(?<!figure \w)(?<!picture \w)"
+    r"[\"')\]}]*\s*(?:[:.)\]\-=]|(?<=[)\]]))",
     re.I,
 )
 # A further mark: "A and D", "(a)/(b)".
@@ -182,7 +183,11 @@ def read_choice(
     asked = _asked(tuple(options.items()) if isinstance(options, Mapping) else tuple(options))
     plain = _plain(text, asked)
     candidate = _CANDIDATE.search(plain)
-    if candidate and len(marks := phrases.marks_before_the_others(plain) & asked.marks.keys()) == 1:
+    if (
+        candidate
+        and (marks := phrases.marks_before_the_others(plain))
+        and len(marks := marks & asked.marks.keys()) == 1
+    ):
         return ChoiceAnswer("ok", asked.marks[marks.pop()])
     if found := _named(plain, asked, candidate):
         if conflict == "mark":

@@ -403,6 +403,7 @@ _OTHERS = re.compile(
     r"(?:(?:do|does|are|is|were|was|can)(?:\s*not\b|n't\b)|(?:are|is)\s+(?:incorrect|wrong|false)\b)",
     re.I,
 )
+_OTHER_CUES = ("ther option", "ther choice", "ther answer", "emaining ")
 _DENIES = re.compile(r"\b(?:not|no|never|neither|incorrect|wrong|false|unlikely)\b|n't\b", re.I)
 _MARKED = re.compile(r"(?<![\w'])[(\[]?([A-Za-z])[:.)\]]")
 
@@ -410,6 +411,8 @@ _MARKED = re.compile(r"(?<![\w'])[(\[]?([A-Za-z])[:.)\]]")
 def marks_before_the_others(plain: str) -> set[str]:
     """The marks in lower case, with a colon, a full stop or a bracket, before a sentence that denies the other options;
     none without such a sentence, or where something is denied before it."""
+    if not any(map(plain.__contains__, _OTHER_CUES)):
+        return set()  # in most answers
     others = _OTHERS.search(plain)
     before = plain[: others.start()] if others is not None else ""
     return set() if _DENIES.search(before) else {mark.casefold() for mark in _MARKED.findall(before)}

@@ -27,7 +27,8 @@ _DOUBTFUL = frozenset(
     lack lacks lacking lacked absence devoid free neither nor rather instead opposed than less except excluding excludes
     excluded rule rules ruled unlike opposite anything far hardly barely scarcely rarely seldom used lost mistaken
     confused confuse misread unable impossible difficult hard tricky unsure uncertain unclear unknown undetermined
-    indeterminate applicable please insufficient decline refuse sorry afraid surprise neutral positive n""".split()
+    indeterminate applicable please insufficient decline refuse sorry afraid surprise neutral positive n hint hints
+    touch trace traces tinge bit undertone undertones slightly somewhat followed some secondary""".split()
 )
 # A sign behind one of these words announces an answer: "most likely:".
 _BEFORE_SIGN = frozenset(
@@ -72,7 +73,7 @@ def evident_label(plain: str, known: Vocabulary) -> str | None:
     for pattern, word, stronger in _ANNOUNCED:
         if match := pattern.match(plain):
             label = known.simple.get(match["word"])
-            is_only = plain.count(word) == 1 and not any(other in plain for other in stronger)
+            is_only = plain.count(word) == 1 and not any(map(plain.__contains__, stronger))
             following = WORD.search(plain, match.end())
             is_alone = following is None or following.group() not in known.simple  # else it may be the first of a list
             if is_only and is_alone and match["word"] not in known.others and not _is_taken_back(plain, match.end()):
@@ -85,7 +86,7 @@ def evident_label(plain: str, known: Vocabulary) -> str | None:
     hits = known.simple.keys() & notable
     if not hits or len(labels := {known.simple[hit] for hit in hits}) != 1 or not known.others.isdisjoint(notable):
         return None
-    if any(sign in plain for sign in ":=>") and not _BEFORE_SIGN.isdisjoint(_SIGN.findall(plain)):
+    if (":" in plain or "=" in plain or ">" in plain) and not _BEFORE_SIGN.isdisjoint(_SIGN.findall(plain)):
         return None
     doubts = (*((notable - hits) & _DOUBTFUL), *(("n't",) if "n't" in plain else ()))
     if doubts and not all(_are_clear(plain, word, doubts) for word in notable & _ANNOUNCING):

@@ -34,19 +34,19 @@ from lavis_emovit.outside import without_thoughts
 
 __all__ = ["AnswerStatus", "ChoiceAnswer", "EmotionAnswer", "labels_named", "may_claim", "read_choice", "read_emotion"]
 
+# In parts, as few as find each way of saying it: every answer is searched for them.
 _LESSER_CUES = (
     "hint",
-    "touch",
+    "touch of",
     "trace",
-    "tinge",
+    "tinge of",
     "bit of",
     "undertone",
     "slightly",
     "somewhat",
     "followed by",
-    "is some",
-    "is also some",
-    "is secondary",
+    "some ",
+    "secondary",
 )
 _LESSER = re.compile(
     r"\b(?:(?:hints?|touch|traces?|tinge|bit|undertones?)\s+of|slightly|somewhat|followed\s+by|there\s+is\s+(?:also\s+)?some)"
@@ -79,8 +79,8 @@ def read_emotion(text: str, label_set: LabelSet, options: Sequence[str] | None =
         answer = EmotionAnswer(label, "ok")
     else:
         answer = claimed_answer(Text(plain, words))
-    if answer.status == "ok" and any(cue in plain for cue in _LESSER_CUES) and _is_lesser(plain, words):
-        answer = EmotionAnswer(None, "invalid")
+        if answer.status == "ok" and any(map(plain.__contains__, _LESSER_CUES)) and _is_lesser(plain, words):
+            answer = EmotionAnswer(None, "invalid")
     if options is None:
         return answer
     listed = [label_set.canonical(option) for option in options]

@@ -73,3 +73,14 @@ def test_figures_are_those_of_the_results():
     assert speed["same_predictions"]
     assert f"two of them are {speed['ranks']['ratio']:.2f} times as fast as one" in PAGE
     assert speed["ranks"]["ratio"] >= 1.7
+
+
+def test_speed_of_readers():
+    page = " ".join((ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8").split())
+    result = json.loads((ROOT / "benchmarks" / "readers.json").read_text(encoding="utf-8"))
+    rates, times = result["answers_per_s"], result["times_faster"]["both"]
+    assert (
+        f"one core reads {rates['both']:,} answers a second with both readers, {rates['read_emotion']:,} with "
+        f"`read_emotion` alone and {rates['read_choice']:,} with `read_choice` alone, {times} times as many as before"
+    ) in page
+    assert rates["both"] >= 20_000 and times >= 5  # the targets

@@ -183,12 +183,8 @@ def read_choice(
     asked = _asked(tuple(options.items()) if isinstance(options, Mapping) else tuple(options))
     plain = _plain(text, asked)
     candidate = _CANDIDATE.search(plain)
-    if (
-        candidate
-        and (marks := phrases.marks_before_the_others(plain))
-        and len(marks := marks & asked.marks.keys()) == 1
-    ):
-        return ChoiceAnswer("ok", asked.marks[marks.pop()])
+    if candidate and (alone := phrases.mark_before_the_others(plain, asked.marks)) is not None:
+        return ChoiceAnswer("ok", alone)
     if found := _named(plain, asked, candidate):
         if conflict == "mark":
             found = {_contradicted(index) if index < _SEVERAL else index for index in found}

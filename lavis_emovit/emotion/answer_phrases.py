@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 
 class Phrase:
@@ -408,11 +408,14 @@ _DENIES = re.compile(r"\b(?:not|no|never|neither|incorrect|wrong|false|unlikely)
 _MARKED = re.compile(r"(?<![\w'])[(\[]?([A-Za-z])[:.)\]]")
 
 
-def marks_before_the_others(plain: str) -> set[str]:
-    """The marks in lower case, with a colon, a full stop or a bracket, before a sentence that denies the other options;
-    none without such a sentence, or where something is denied before it."""
+def mark_before_the_others(plain: str, marks: Mapping[str, int]) -> int | None:
+    """The option of the only mark, with a colon, a full stop or a bracket, before a sentence that denies the other
+    options; None without such a sentence, or where something is denied before it."""
     if not any(map(plain.__contains__, _OTHER_CUES)):
-        return set()  # in most answers
+        return None  # in most answers
     others = _OTHERS.search(plain)
     before = plain[: others.start()] if others is not None else ""
-    return set() if _DENIES.search(before) else {mark.casefold() for mark in _MARKED.findall(before)}
+    if _DENIES.search(before):
+        return None
+    chosen = {mark.casefold() for mark in _MARKED.findall(before)} & marks.keys()
+    return marks[chosen.pop()] if len(chosen) == 1 else None

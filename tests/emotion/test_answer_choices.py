@@ -230,18 +230,6 @@ def test_status_and_index_unpack():
     assert read_choice("(b)", EMOTIONS).index == 1
 
 
-@pytest.mark.parametrize(
-    ("text", "outcome"),
-    [
-        ("In these ways: C: Awe. The other options do not fit. A: Anger. B: Fear.", 2),
-        ("B. Fear fits. The other answers are incorrect, such as C. Awe.", 1),
-        ("A: Anger and B: Fear fit. The other options do not fit.", AMBIGUOUS),
-    ],
-)
-def test_what_is_before_the_denial_of_the_others_is_chosen(text, outcome):
-    assert read_choice(text, ["Anger", "Fear", "Awe"]) == expected(outcome)
-
-
 CONFLICTS = [(EMOTIONS, "D: Joy", 3), (YES_NO, "A: No.", 0), (EMOTIONS, "The answer is D: Joy", 3)]
 
 

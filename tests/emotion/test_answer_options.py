@@ -167,3 +167,15 @@ def test_the_published_rule(text, label):
 def test_marks_that_repeat_are_refused(options):
     with pytest.raises(DataError, match="several options have the mark"):
         read_choice("A", options)
+
+
+@pytest.mark.parametrize(
+    ("text", "outcome"),
+    [
+        ("In these ways: C: Awe. The other options do not fit. A: Anger. B: Fear.", 2),
+        ("B. Fear fits. The other answers are incorrect, such as C. Awe.", 1),
+        ("A: Anger and B: Fear fit. The other options do not fit.", None),
+    ],
+)
+def test_what_is_before_the_denial_of_the_others_is_chosen(text, outcome):
+    assert read_choice(text, ["Anger", "Fear", "Awe"]) == (AMBIGUOUS if outcome is None else "ok", outcome)

@@ -36,7 +36,7 @@ def whole_decoder(language_model: Any) -> Decoder:
     tied = _name_of(language_model, head) if head.weight is embedding.weight else None
 
     def tensors() -> Iterator[tuple[str, torch.Tensor]]:
-        return (one for one in lora.merged_tensors(language_model) if one[0] != f"{tied}.weight")
+        return lora.merged_tensors(language_model, lambda name: name != f"{tied}.weight")
 
     return _decoder(language_model.config, type(language_model), tensors, [language_model], head, tied is not None)
 
@@ -54,14 +54,18 @@ def joined_decoder(core: Any, body: Any) -> Decoder | None:
     if not is_tied:
         prefixes[f"{_name_of(core, head)}."] = f"{head_name}."
 
+    names = {
+        name: other + name.removeprefix(prefix)
+        for name in lora.merged_names(core)
+        for prefix, other in prefixes.items()
+        if name.startswith(prefix)
+    }
+
     def tensors() -> Iterator[tuple[str, torch.Tensor]]:
-        for name, tensor in lora.merged_tensors(core):
-            for prefix, other in prefixes.items():
-                if name.startswith(prefix):
-                    yield other + name.removeprefix(prefix), tensor
+        return ((names[name], tensor) for name, tensor in lora.merged_tensors(core, names.__contains__))
 
     expected = set(alone.state_dict()) - ({f"{head_name}.weight"} if is_tied else set())
-    if {name for name, _ in tensors()} != expected:
+    if set(names.values()) != expected:
         return None
     return _decoder(body.config, kind, tensors, [body, head], head, is_tied)
 

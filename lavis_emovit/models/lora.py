@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -135,17 +135,27 @@ def merge(core: nn.Module, dtype: torch.dtype | None = None) -> list[str]:
 
 
 @torch.no_grad()
-def merged_tensors(core: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """The tensors that `merge` would leave, one at a time, without changing `core`; WeightsError as there."""
+def merged_tensors(
+    core: nn.Module, wanted: Callable[[str], bool] = lambda name: True
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """The wanted ones of the tensors that `merge` would leave, one at a time, without changing `core`; WeightsError as
+    there."""
     adapted = {f"{name}.weight": module for name, module in _adapted(core)}
     for name, tensor in core.state_dict().items():
         if is_adapter(name):
             continue
         name = base_name(name)
+        if not wanted(name):
+            continue
         if (module := adapted.get(name)) is not None:
             (adapter,) = module.active_adapters
             tensor = tensor + module.get_delta_weight(adapter).to(tensor)
         yield name, tensor
+
+
+def merged_names(core: nn.Module) -> list[str]:
+    """The names of `merged_tensors`, without merging."""
+    return [base_name(name) for name in core.state_dict() if not is_adapter(name)]
 
 
 def _adapted(core: nn.Module) -> list[tuple[str, Any]]:

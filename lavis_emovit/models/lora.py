@@ -154,7 +154,8 @@ def merged_tensors(
 
 
 def merged_names(core: nn.Module) -> list[str]:
-    """The names of `merged_tensors`, without merging."""
+    """The names of `merged_tensors`, without merging; WeightsError as there."""
+    _adapted(core)  # refuses what cannot be merged
     return [base_name(name) for name in core.state_dict() if not is_adapter(name)]
 
 

@@ -1,7 +1,12 @@
-"""Text from outside the package (replies of models, errors of endpoints and libraries): what must not be kept of it."""
+"""Text from outside the package (replies of models, errors of endpoints and libraries): what must not be kept of it.
+
+And tables that spreadsheets write.
+"""
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 
 _HIDDEN = "***"
@@ -50,6 +55,15 @@ def scrub(text: str, *secrets: str) -> str:
     if ":/" in text:
         text = _URL.sub(_without_secrets, text)
     return _NAMED_VALUE.sub(rf"\g<name>{_HIDDEN}", _KEY.sub(_HIDDEN, text))
+
+
+def table_rows(text: str) -> csv.DictReader[str]:
+    """The rows of a CSV table that a spreadsheet may have written: in some countries with semicolons. Iterating raises
+    csv.Error for what is none."""
+    lines = io.StringIO(text, newline="")
+    delimiter = ";" if ";" in lines.readline() else ","
+    lines.seek(0)
+    return csv.DictReader(lines, delimiter=delimiter, strict=True)
 
 
 def csv_cell(text: str) -> str:

@@ -6,13 +6,13 @@ The file is a list of objects with `id` and `text` as JSON or YAML, or a table (
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from lavis_emovit.emotion.questions import PERSONAS
 from lavis_emovit.files import load_json, load_yaml, regular_file
+from lavis_emovit.outside import table_rows
 from lavis_emovit.paths import expand_home
 from lavis_emovit.settings import nearest_name
 
@@ -51,8 +51,7 @@ def read_personas(name: str) -> dict[str, str]:
 def _entries(path: Path, text: str) -> Iterable[tuple[str, Any]]:
     """Each entry with its place in the file."""
     if path.suffix.lower() == ".csv":
-        head = text.partition("\n")[0]
-        reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=";" if ";" in head else ",", strict=True)
+        reader = table_rows(text)
         try:
             return [(f"line {reader.line_num}", row) for row in reader]
         except csv.Error as error:

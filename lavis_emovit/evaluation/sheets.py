@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import io
 import json
 import os
 from collections import Counter
@@ -29,6 +28,7 @@ from lavis_emovit.evaluation.metrics.resampling import Resamples
 from lavis_emovit.evaluation.metrics.results import Interval, Result
 from lavis_emovit.files import atomic_writer, regular_file, write_json
 from lavis_emovit.images import data_url, decode_image
+from lavis_emovit.outside import table_rows
 from lavis_emovit.own_files import Written, read_own
 from lavis_emovit.records import EmotionRecord
 
@@ -316,12 +316,11 @@ def _file_names(filled: Sequence[str | os.PathLike[str]]) -> dict[str, Path]:
 def _read_choices(path: Path) -> list[tuple[int, dict[str, str], list[str]]]:
     """Line number, columns, and cells without a column of each row; blank lines are skipped."""
     try:
-        # Spreadsheets write a byte order mark and, in some countries, semicolons.
+        # Spreadsheets write a byte order mark.
         text = regular_file(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read ({error})") from None
-    head = text.splitlines()[0] if text.strip() else ""
-    reader = csv.DictReader(io.StringIO(text), delimiter=";" if ";" in head else ",", strict=True)
+    reader = table_rows(text)
     try:
         missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
         if missing:

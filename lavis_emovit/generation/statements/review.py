@@ -10,6 +10,7 @@ from pathlib import Path
 
 from lavis_emovit.errors import DataError
 from lavis_emovit.files import atomic_writer, regular_file
+from lavis_emovit.outside import table_rows
 from lavis_emovit.records import EmotionRecord, Statement
 
 COLUMNS = ("statement", "image", "text", "answer")
@@ -37,10 +38,7 @@ def read_answers(path: Path) -> dict[str, bool]:
     found: dict[str, bool] = {}
     try:
         with regular_file(path).open(encoding="utf-8-sig", newline="") as file:
-            # In some countries, spreadsheets write semicolons.
-            head = file.readline()
-            file.seek(0)
-            reader = csv.DictReader(file, delimiter=";" if ";" in head else ",", strict=True)
+            reader = table_rows(file.read())
             for name in ("statement", "answer"):
                 if (count := list(reader.fieldnames or ()).count(name)) != 1:
                     has = "no column" if not count else f"{count} columns"
